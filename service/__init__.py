@@ -1,0 +1,1 @@
+"""Dossier: a document-store microservice on MongoDB."""

@@ -1,0 +1,206 @@
+"""The routes that every document type has, made from the type."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi.params import Security as SecurityParameter
+
+from service.api.bodies import JSON, MERGE_PATCH, read_json
+from service.api.conditions import etag, if_match, is_not_modified
+from service.api.dependencies import ServicesDependency, authorize
+from service.api.exports import export_documents
+from service.api.parameters import EXPORT_PARAMETERS, LIST_PARAMETERS
+from service.documents.json_text import dump_json
+from service.documents.registry import DocumentType
+from service.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    DatabaseUnavailableError,
+    DuplicateValueError,
+    InsufficientScopeError,
+    InvalidHeaderError,
+    InvalidQueryError,
+    NotFoundError,
+    QueryTooExpensiveError,
+    RevisionMismatchError,
+    ServiceError,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+    WriteConflictError,
+    problems,
+)
+from service.store.patching import merge_patch
+from service.store.query import MAX_SKIP, ListQuery, read_list_query
+from service.store.repository import Page, Presented, Repository
+from service.store.schemas import REF_TEMPLATE
+from service.transfer.formats import FORMATS
+
+ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
+ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, RevisionMismatchError)
+
+
+def document_router(document_type: DocumentType) -> APIRouter:
+    """All routes of one type, under its name."""
+    name, title = document_type.name, document_type.title
+    one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
+    router = APIRouter(prefix=f"/api/v1/{name}", tags=[name])
+    schema = partial(_schema, title)
+    body = partial(_request_body, title)
+
+    def repository(services: ServicesDependency) -> Repository:
+        return services.repositories[name]
+
+    RepositoryDependency = Annotated[Repository, Depends(repository)]  # noqa: N806 - a type
+
+    @router.get(
+        "",
+        operation_id=f"list_{name}",
+        summary=f"A page of {name}",
+        dependencies=[_scope(name, "read")],
+        responses={200: schema("Page", "A page"), **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError)},
+        openapi_extra={"parameters": LIST_PARAMETERS},
+    )
+    async def list_documents(request: Request, documents: RepositoryDependency) -> Response:
+        query = read_list_query(document_type, request.query_params.multi_items())
+        page = await documents.page(query)
+        headers = _link(request, query) if page.has_next else {}
+        return Response(_page_body(page), headers=headers, media_type=JSON)
+
+    @router.post(
+        "",
+        status_code=201,
+        operation_id=f"create_{one}",
+        summary=f"Create a {title}",
+        dependencies=[_scope(name, "write")],
+        responses={201: schema("", "Created"), **problems(*ALWAYS, *ON_BODY, DuplicateValueError)},
+        openapi_extra=body("Create", JSON),
+    )
+    async def create_document(
+        request: Request, services: ServicesDependency, documents: RepositoryDependency
+    ) -> Response:
+        value = await read_json(request, services.settings.max_body_bytes)
+        document = await documents.insert(value)
+        return _document_response(document, status=201, headers={"Location": f"/api/v1/{name}/{document['id']}"})
+
+    @router.get(
+        "/export/{format_name}",
+        operation_id=f"export_{name}",
+        summary=f"{name.capitalize()} as a file",
+        dependencies=[_scope(name, "export")],
+        responses={
+            200: {
+                "description": "The file",
+                "content": {
+                    file_format.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+                    for file_format in FORMATS.values()
+                },
+            },
+            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
+        },
+        openapi_extra={"parameters": EXPORT_PARAMETERS},
+    )
+    async def export(request: Request, format_name: str, documents: RepositoryDependency) -> Response:
+        return await export_documents(documents, format_name, request.query_params.multi_items())
+
+    @router.get(
+        "/{document_id}",
+        operation_id=f"get_{one}",
+        summary=f"One {title}",
+        dependencies=[_scope(name, "read")],
+        responses={
+            200: schema("", "The document"),
+            304: {"description": "Not changed since"},
+            **problems(*ALWAYS, NotFoundError, InvalidHeaderError),
+        },
+    )
+    async def get_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
+        document = await documents.get(document_id)
+        if is_not_modified(request, document):
+            return Response(status_code=304, headers={"ETag": etag(document)})
+        return _document_response(document)
+
+    @router.put(
+        "/{document_id}",
+        operation_id=f"replace_{one}",
+        summary=f"Replace a {title}",
+        dependencies=[_scope(name, "write")],
+        responses={200: schema("", "As it is now"), **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError)},
+        openapi_extra=body("Create", JSON),
+    )
+    async def replace_document(
+        request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
+    ) -> Response:
+        revisions = if_match(request)
+        value = await read_json(request, services.settings.max_body_bytes)
+        return _document_response(await documents.replace(document_id, value, revisions))
+
+    @router.patch(
+        "/{document_id}",
+        operation_id=f"patch_{one}",
+        summary=f"Change parts of a {title} (RFC 7396)",
+        dependencies=[_scope(name, "write")],
+        responses={
+            200: schema("", "As it is now"),
+            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError),
+        },
+        openapi_extra=body("Patch", JSON, MERGE_PATCH),
+    )
+    async def patch_document(
+        request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
+    ) -> Response:
+        revisions = if_match(request)
+        patch = await read_json(request, services.settings.max_body_bytes, (JSON, MERGE_PATCH))
+        return _document_response(
+            await documents.patch(document_id, lambda present: merge_patch(present, patch), revisions)
+        )
+
+    @router.delete(
+        "/{document_id}",
+        status_code=204,
+        operation_id=f"delete_{one}",
+        summary=f"Delete a {title}",
+        dependencies=[_scope(name, "delete")],
+        responses=problems(*ALWAYS, *ON_CHANGE),
+    )
+    async def delete_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
+        await documents.delete(document_id, if_match(request))
+        return Response(status_code=204)
+
+    return router
+
+
+def _scope(name: str, action: str) -> SecurityParameter:
+    dependency: SecurityParameter = Security(authorize, scopes=[f"{name}:{action}"])
+    return dependency
+
+
+def _schema(title: str, suffix: str, description: str) -> dict[str, Any]:
+    reference = {"$ref": REF_TEMPLATE.format(model=f"{title}{suffix}")}
+    return {"description": description, "content": {JSON: {"schema": reference}}}
+
+
+def _request_body(title: str, suffix: str, *media_types: str) -> dict[str, Any]:
+    content = {media_type: _schema(title, suffix, "")["content"][JSON] for media_type in media_types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _document_response(document: Presented, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(dump_json(document), status, headers={"ETag": etag(document)} | (headers or {}), media_type=JSON)
+
+
+def _page_body(page: Page) -> bytes:
+    return dump_json({"items": page.items, "total": page.total, "total_relation": page.total_relation})
+
+
+def _link(request: Request, query: ListQuery) -> dict[str, str]:
+    """RFC 8288: where the next page is, as far as `skip` reaches."""
+    skip = query.skip + query.limit
+    if skip > MAX_SKIP:
+        return {}
+    kept: Sequence[tuple[str, str]] = [pair for pair in request.query_params.multi_items() if pair[0] != "skip"]
+    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("skip", skip)])}>; rel="next"'}

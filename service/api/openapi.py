@@ -1,0 +1,104 @@
+"""The OpenAPI document, and its page, which needs nothing from elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from service.documents.registry import DocumentType
+from service.store.schemas import component_schemas
+
+ASSETS = "/docs/assets"
+
+TEXT = {"type": "string"}
+
+SCHEMAS: Mapping[str, Any] = {
+    "Problem": {
+        "title": "Problem",
+        "description": "RFC 9457. `code` is stable; `errors` has all faults at once.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+        "properties": {
+            "type": TEXT,
+            "title": TEXT,
+            "status": {"type": "integer"},
+            "detail": TEXT,
+            "code": TEXT,
+            "request_id": {"type": ["string", "null"]},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["code", "message"],
+                    "properties": {"pointer": TEXT, "parameter": TEXT, "code": TEXT, "message": TEXT},
+                },
+            },
+            "current": {"type": "object", "description": "With `revision_mismatch`: the document as it is now."},
+        },
+    },
+    "Token": {
+        "title": "Token",
+        "type": "object",
+        "required": ["access_token", "token_type", "expires_in", "scope"],
+        "properties": {
+            "access_token": TEXT,
+            "token_type": {"const": "Bearer"},
+            "expires_in": {"type": "integer", "description": "Seconds."},
+            "scope": TEXT,
+        },
+    },
+    "TokenError": {
+        "title": "TokenError",
+        "description": "RFC 6749 §5.2.",
+        "type": "object",
+        "required": ["error", "error_description"],
+        "properties": {"error": TEXT, "error_description": TEXT, "request_id": {"type": ["string", "null"]}},
+    },
+    "Me": {
+        "title": "Me",
+        "type": "object",
+        "required": ["id", "username", "scopes"],
+        "properties": {"id": TEXT, "username": TEXT, "scopes": {"type": "array", "items": TEXT}},
+    },
+    "Health": {"title": "Health", "type": "object", "required": ["status"], "properties": {"status": TEXT}},
+}
+
+
+def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes: Mapping[str, str]) -> None:
+    """Let the app describe itself at `/openapi.json` and `/docs`."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            _drop_framework_errors(document)
+            components = document["components"]
+            components["schemas"] = {**SCHEMAS, **component_schemas(document_types)}
+            components["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"] = dict(scopes)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    app.mount(ASSETS, StaticFiles(packages=[("fastapi_offline", "static")]))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{ASSETS}/favicon.png",
+        )
+
+
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """FastAPI's own 422 for path parameters: ours are any text, and what is no id is 404."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].get("422", {})
+            if "HTTPValidationError" in str(answer):
+                del operation["responses"]["422"]

@@ -1,0 +1,70 @@
+"""Puts the service together: the only module that knows every part."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI
+
+from service.api import authentication, health
+from service.api.dependencies import Services
+from service.api.documents import document_router
+from service.api.openapi import install_openapi
+from service.auth.accounts import Account, Accounts
+from service.auth.scopes import known_scopes
+from service.auth.tokens import TokenSigner
+from service.documents.registry import DocumentType, registered_types
+from service.errors import StartupError, install_handlers
+from service.observability import RequestContextMiddleware, configure_logging
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.repository import Limits, Repository
+
+
+class LifespanState(TypedDict):
+    """What lifespan opens, at `request.state`."""
+
+    services: Services
+
+
+def create_app(settings: Settings | None = None, document_types: Sequence[DocumentType] | None = None) -> FastAPI:
+    """The service as an ASGI app; by default with the environment's settings and every registered type."""
+    chosen = settings or Settings()
+    types = registered_types() if document_types is None else document_types
+    scopes = known_scopes(types)
+    configure_logging(chosen.log_level)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
+        if chosen.secret_key is None:
+            raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
+        document_classes = [document_type.document_class for document_type in types]
+        async with open_database(chosen, [*document_classes, Account]) as database:
+            limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
+            services = Services(
+                settings=chosen,
+                database=database,
+                repositories={document_type.name: Repository(document_type, limits) for document_type in types},
+                accounts=Accounts(),
+                signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
+                scopes=scopes,
+            )
+            yield {"services": services}
+
+    app = FastAPI(
+        title="Dossier",
+        version="1",
+        description="Documents on MongoDB: create, search, page, export.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(RequestContextMiddleware)
+    install_handlers(app)
+    app.include_router(health.router)
+    app.include_router(authentication.router)
+    for document_type in types:
+        app.include_router(document_router(document_type))
+    install_openapi(app, types, scopes)
+    return app

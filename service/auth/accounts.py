@@ -1,0 +1,116 @@
+"""Accounts: who there is, and what each may ask for."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from beanie import PydanticObjectId
+from bson import ObjectId
+from pydantic import Field
+
+from service.auth.passwords import PasswordHasher
+from service.auth.scopes import is_pattern
+from service.documents.base import Record, now, unique
+from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
+from service.store.failures import driver_errors
+
+USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+RECHECK_SECONDS = 15
+"""How long a worker may go on serving an account that was disabled elsewhere."""
+
+
+class Account(Record):
+    """Somebody, or some program, that may sign in."""
+
+    username: Annotated[str, Field(pattern=USERNAME_PATTERN)]
+    password_hash: str
+    scopes: list[str]
+    """Patterns: `users:read`, `*:read`, `*`."""
+    is_active: bool = True
+
+    class Settings(Record.Settings):
+        """Where and how accounts are kept."""
+
+        name = "accounts"
+        indexes = [unique("username")]
+
+
+class Accounts:
+    """The accounts in the database."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._passwords = PasswordHasher()
+        self._clock = clock
+        self._seen_active: dict[str, float] = {}
+
+    async def authenticate(self, username: str, password: str) -> Account | None:
+        """The active account with this name and password; as slow, and as silent, whatever is wrong."""
+        account = await self._find(username)
+        is_right = await self._passwords.verify(password, account.password_hash if account else None)
+        return account if account and is_right and account.is_active else None
+
+    async def is_active(self, account_id: str) -> bool:
+        """Whether the account is there and not disabled; asked of the database every 15 s."""
+        if self._clock() - self._seen_active.get(account_id, -RECHECK_SECONDS) < RECHECK_SECONDS:
+            return True
+        with driver_errors():
+            found = await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
+        self._seen_active.pop(account_id, None)
+        if found is not None:
+            self._seen_active[account_id] = self._clock()
+        return found is not None
+
+    async def create(self, username: str, password: str, scopes: Sequence[str]) -> Account:
+        """A new account. Raises ValidationFailedError, WeakPasswordError and DuplicateValueError."""
+        wrong = [scope for scope in scopes if not is_pattern(scope)]
+        if wrong:
+            raise ValidationFailedError(
+                [Fault("invalid_scope", f"{scope!r} is no scope", "/scopes") for scope in wrong]
+            )
+        account = Account(
+            id=PydanticObjectId(),
+            username=username,
+            password_hash=await self._passwords.hash(password),
+            scopes=list(scopes),
+        )
+        with driver_errors():
+            await account.insert()
+        return account
+
+    async def create_first(self, username: str, password: str | None) -> str | None:
+        """If there is no account, one that may do everything; its password, if that was made up here."""
+        with driver_errors():
+            if await Account.find_one({}) is not None:
+                return None
+        chosen = password or secrets.token_urlsafe(15)
+        try:
+            await self.create(username, chosen, ["*"])
+        except DuplicateValueError:
+            return None  # another service, starting at the same time, was faster
+        return None if password else chosen
+
+    async def list(self) -> list[Account]:
+        """All of them, by name."""
+        with driver_errors():
+            return await Account.find({}).sort("username").to_list()
+
+    async def set_active(self, username: str, *, is_active: bool) -> None:
+        """Disable or enable an account. Raises NotFoundError."""
+        await self._update(username, {"is_active": is_active})
+
+    async def set_password(self, username: str, password: str) -> None:
+        """Give an account a new password. Raises NotFoundError and WeakPasswordError."""
+        await self._update(username, {"password_hash": await self._passwords.hash(password)})
+
+    async def _find(self, username: str) -> Account | None:
+        with driver_errors():
+            return await Account.find_one({"username": {"$eq": username}})
+
+    async def _update(self, username: str, changes: dict[str, object]) -> None:
+        with driver_errors():
+            result = await Account.get_pymongo_collection().update_one(
+                {"username": {"$eq": username}}, {"$set": changes | {"updated_at": now()}, "$inc": {"revision": 1}}
+            )
+        if result.matched_count == 0:
+            raise NotFoundError(f"There is no account {username!r}.")

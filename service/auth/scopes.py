@@ -1,0 +1,36 @@
+"""Scopes (RFC 6749 §3.3): which there are, and what an account's patterns allow of them."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from service.documents.registry import DocumentType
+
+ACTIONS: Mapping[str, str] = {
+    "read": "read and search",
+    "write": "create and change",
+    "delete": "delete",
+    "export": "download as files",
+}
+
+
+PATTERN = re.compile(r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)")
+
+
+def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
+    """Every scope that a route may ask for, with what it allows."""
+    return {
+        f"{document_type.name}:{action}": f"{meaning.capitalize()} {document_type.name}"
+        for document_type in document_types
+        for action, meaning in ACTIONS.items()
+    }
+
+
+def is_pattern(pattern: str) -> bool:
+    """Whether this is `*`, or two parts like `users:read`, of which either may be `*`."""
+    return PATTERN.fullmatch(pattern) is not None
+
+
+def allowed_scopes(patterns: Collection[str], known: Iterable[str]) -> list[str]:
+    """The known scopes that any of the patterns allows."""
+    return [scope for scope in known if any(fnmatchcase(scope, pattern) for pattern in patterns)]

@@ -1,0 +1,222 @@
+"""The `dossier` command."""
+
+import asyncio
+import getpass
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+import uvicorn
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from service.app import create_app
+from service.auth.accounts import Account, Accounts
+from service.auth.passwords import WeakPasswordError
+from service.documents.registry import registered_types
+from service.errors import ServiceError, StartupError
+from service.observability import configure_logging
+from service.samples import Sampler
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.embedded import embedded_server
+from service.store.repository import Limits, Repository
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+accounts_app = typer.Typer(no_args_is_help=True, help="Who may sign in.")
+app.add_typer(accounts_app, name="accounts")
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run the command; whatever can be foreseen ends it with one clear line and status 1."""
+    try:
+        app()
+    except (StartupError, WeakPasswordError) as error:
+        _fail(str(error))
+    except ServiceError as error:
+        faults = "; ".join(f"{fault.pointer or fault.parameter}: {fault.message}" for fault in error.faults)
+        _fail(faults or error.detail)
+
+
+def _fail(line: str) -> NoReturn:
+    print(f"dossier: {line}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [
+            f"DOSSIER_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" if fault["loc"] else fault["msg"]
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+        raise StartupError("; ".join(fault.replace("Value error, ", "") for fault in faults)) from None
+
+
+@contextmanager
+def _with_database(settings: Settings) -> Iterator[Settings]:
+    """The settings with nothing left open: an address of a MongoDB that runs, and a secret key."""
+    if settings.mongodb_uri is not None:
+        yield _with_secret_key(settings)
+        return
+    with embedded_server(settings.data_dir) as uri:
+        yield _with_secret_key(settings).model_copy(update={"mongodb_uri": SecretStr(uri)})
+
+
+def _with_secret_key(settings: Settings) -> Settings:
+    if settings.secret_key is not None:
+        return settings
+    path = settings.data_dir / "secret_key"
+    if not path.exists():
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return settings.model_copy(update={"secret_key": SecretStr(path.read_text().strip())})
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default DOSSIER_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; by default DOSSIER_PORT.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Load so many sample documents of each type, if it has none.")] = 0,
+) -> None:
+    """Run the service, and in development a MongoDB for it."""
+    settings = _settings()
+    configure_logging(settings.log_level)
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, _leave)  # so that whatever was started is ended; uvicorn has its own while it runs
+    listener = _listen(host or settings.host, settings.port if port is None else port)
+    with _with_database(settings) as complete:
+        password = asyncio.run(_prepare(complete, sample))
+        config = uvicorn.Config(
+            create_app(complete),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+        )
+        address = "http://{}:{}".format(*listener.getsockname())
+        print(f"Dossier listens on {address}, and explains itself at {address}/docs")
+        if password:
+            print(
+                f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)", flush=True
+            )
+        else:
+            print(f"Sign in as {settings.admin_username}, or with an account of `dossier accounts list`", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _leave(_sign: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises StartupError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}; set another with --port") from error
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    return listener
+
+
+async def _prepare(settings: Settings, sample: int) -> str | None:
+    """What a start finds ready: indexes, a first account, samples if asked for; the password that was made up."""
+    types = registered_types()
+    async with open_database(settings, [*(document_type.document_class for document_type in types), Account]):
+        password = None
+        if settings.admin_password is not None or settings.environment == "development":
+            given = settings.admin_password.get_secret_value() if settings.admin_password else None
+            password = await Accounts().create_first(settings.admin_username, given)
+        limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
+        ids: dict[str, list[str]] = {}
+        for document_type in sorted(types, key=lambda document_type: "owner_id" in document_type.fields):
+            documents = Repository(document_type, limits)
+            if sample and not await documents.any():
+                references = {"owner_id": ids.get("users", [])} if "owner_id" in document_type.fields else {}
+                ids[document_type.name] = await documents.load(
+                    Sampler(document_type, references=references).bodies(sample)
+                )
+        return password
+
+
+def _run(work: Callable[[Accounts], Awaitable[T]]) -> T:
+    """Do something with the accounts in the database."""
+
+    async def connected(settings: Settings) -> T:
+        async with open_database(settings, [Account]):
+            return await work(Accounts())
+
+    with _with_database(_settings()) as complete:
+        return asyncio.run(connected(complete))
+
+
+def _new_password() -> str:
+    """Asked for twice on a terminal; else one line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("New password: ")
+    if getpass.getpass("Once more: ") != password:
+        raise WeakPasswordError("these were two different passwords")
+    return password
+
+
+@accounts_app.command("create")
+def create_account(
+    username: str,
+    scope: Annotated[list[str], typer.Option(help="A scope or pattern: users:read, *:read, *. May be repeated.")],
+) -> None:
+    """Create an account; its password is asked for, or read from standard input."""
+    password = _new_password()
+    _run(lambda accounts: accounts.create(username, password, scope))
+    print(f"{username} may now sign in")
+
+
+@accounts_app.command("list")
+def list_accounts() -> None:
+    """Show who there is."""
+    table = Table("username", "active", "scopes", "created")
+    for account in _run(lambda accounts: accounts.list()):
+        table.add_row(
+            account.username,
+            "yes" if account.is_active else "no",
+            " ".join(account.scopes),
+            f"{account.created_at:%Y-%m-%d %H:%M}",
+        )
+    Console().print(table)
+
+
+@accounts_app.command("disable")
+def disable_account(username: str) -> None:
+    """Let an account sign in no longer; its tokens stop within 15 seconds."""
+    _run(lambda accounts: accounts.set_active(username, is_active=False))
+    print(f"{username} is disabled")
+
+
+@accounts_app.command("enable")
+def enable_account(username: str) -> None:
+    """Let a disabled account sign in again."""
+    _run(lambda accounts: accounts.set_active(username, is_active=True))
+    print(f"{username} may sign in again")
+
+
+@accounts_app.command("password")
+def change_password(username: str) -> None:
+    """Give an account a new password, asked for or read from standard input."""
+    password = _new_password()
+    _run(lambda accounts: accounts.set_password(username, password))
+    print(f"{username} has a new password")

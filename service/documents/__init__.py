@@ -1,0 +1,1 @@
+"""What is stored: one class here is one document type, with all its routes."""

@@ -1,0 +1,54 @@
+"""What every document type is made of: `Record`, `Part` for what is nested in it, and its indexes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar
+
+from beanie import Document
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from pymongo import ASCENDING, IndexModel
+
+Email = Annotated[EmailStr, StringConstraints(to_lower=True)]
+"""An email address, stored in lower case, so that a unique index on it means what people expect."""
+
+SERVER_FIELDS = ("id", "created_at", "updated_at", "revision")
+"""Set by the server alone; ignored in a body, so that what GET answered can be PUT back."""
+
+
+def now() -> datetime:
+    """The time in UTC, to the millisecond as BSON keeps it."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def index(*paths: str) -> IndexModel:
+    """An index over one or more dotted paths, ascending."""
+    return IndexModel([(path, ASCENDING) for path in paths], name="_".join(paths))
+
+
+def unique(*paths: str) -> IndexModel:
+    """A unique index; null is a value too, so make its fields required."""
+    return IndexModel([(path, ASCENDING) for path in paths], name="_".join(paths), unique=True)
+
+
+class Part(BaseModel):
+    """Something nested in a document; refuses fields that it does not declare."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Record(Document):
+    """The base of every document type."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    created_at: datetime = Field(default_factory=now)
+    updated_at: datetime = Field(default_factory=now)
+    revision: int = 1
+
+    class Settings:
+        """Beanie's options, and ours: `search` names the text fields that `q` looks in."""
+
+        name: ClassVar[str]
+        indexes: ClassVar[Sequence[IndexModel]] = ()
+        search: ClassVar[Sequence[str]] = ()

@@ -1,0 +1,81 @@
+"""JSON in and out: bodies that lose nothing on the way in, stored values as text on the way out."""
+
+import json
+from base64 import b64encode
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from service.documents.values import MAX_DEPTH, to_stored
+from service.errors import Fault
+
+
+class InvalidJsonError(ValueError):
+    """A text that is no JSON, or none whose meaning is certain."""
+
+
+def load_json(body: bytes) -> tuple[Any, list[Fault]]:
+    """A JSON text as Python values, and the faults of what in it cannot be stored.
+
+    A number that a 64-bit float would round comes as text, which a Decimal takes whole and a float refuses.
+    Raises InvalidJsonError.
+    """
+    try:
+        value = json.loads(
+            body.decode(), object_pairs_hook=_unique_keys, parse_float=_exact_number, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError:
+        raise InvalidJsonError("this is not UTF-8") from None
+    except RecursionError:
+        raise InvalidJsonError(f"this is nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
+        raise InvalidJsonError(f"this is not JSON: {error}") from None
+    faults: list[Fault] = []
+    to_stored(value, faults)
+    return value, faults
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("an object has one key twice")  # RFC 8259 §4: what receivers make of it is unpredictable
+    return members
+
+
+def _exact_number(text: str) -> float | str:
+    number = float(text)
+    try:
+        return number if Decimal(repr(number)) == Decimal(text) else text
+    except ArithmeticError:
+        return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def dump_json(value: Any) -> bytes:
+    """Stored or presented values as JSON: ids and decimals as strings, times as ISO 8601 in UTC to the millisecond."""
+    return orjson.dumps(value, _to_json, orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return str(value)  # ObjectId, date, Decimal128, and whatever else somebody wrote by hand
+
+
+def time_text(moment: datetime) -> str:
+    """A stored time, which is UTC, as ISO 8601."""
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def cell_text(value: Any) -> str:
+    """A value that is no text, as the text of one cell: what JSON has for it, without the quotes around a scalar."""
+    if isinstance(value, list | dict):
+        return dump_json(value).decode()
+    return str(_to_json(value))

@@ -1,0 +1,164 @@
+"""Finds every document type in this package and refuses a bad one at start-up, with all its faults."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel
+from pymongo import IndexModel
+
+import service.documents
+from service.documents.base import SERVER_FIELDS, Part, Record
+from service.documents.fields import Field, Kind, UnsupportedFieldError, fields_of, models_of
+from service.errors import StartupError
+
+RESERVED_NAMES = frozenset({"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"})
+"""First segments of addresses, and collections, that are taken."""
+
+MAX_SEARCH_LENGTH = 1024
+"""In characters: a regular expression's cost grows with the text, and past a limit MongoDB answers "no match"."""
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True)
+class DocumentType:
+    """A document class and what is derived from it once."""
+
+    document_class: type[Record]
+
+    @property
+    def name(self) -> str:
+        """Collection, path, tag and scope stem at once."""
+        return self.document_class.Settings.name
+
+    @property
+    def title(self) -> str:
+        """The class's name, as the API's schemas show it."""
+        return self.document_class.__name__
+
+    @cached_property
+    def fields(self) -> Mapping[str, Field]:
+        """Every field by its dotted path: the one list of what a caller may see."""
+        return fields_of(self.document_class)
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """Paths that `q` looks in."""
+        return tuple(self.document_class.Settings.search)
+
+    @property
+    def indexes(self) -> tuple[IndexModel, ...]:
+        """The indexes that its queries and its uniqueness need."""
+        return tuple(self.document_class.Settings.indexes)
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A body that POST takes."""
+        example: dict[str, Any] = examples_of(self.document_class)[0]
+        return example
+
+
+def examples_of(document_class: type[Record]) -> list[Any]:
+    """The examples in a class's `model_config`."""
+    extra = document_class.model_config.get("json_schema_extra")
+    examples = extra.get("examples") if isinstance(extra, dict) else None
+    return examples if isinstance(examples, list) else []
+
+
+def registered_types() -> tuple[DocumentType, ...]:
+    """Every type in `service/documents/`, by name. Raises StartupError with all the faults of all types."""
+    for module in pkgutil.iter_modules(service.documents.__path__, f"{service.documents.__name__}."):
+        importlib.import_module(module.name)
+    prefix = f"{service.documents.__name__}."
+    return check_types(cls for cls in _concrete_subclasses(Record) if cls.__module__.startswith(prefix))
+
+
+def check_types(document_classes: Iterable[type[Record]]) -> tuple[DocumentType, ...]:
+    """The classes as types, by name. Raises StartupError with all the faults of all of them."""
+    classes = sorted(document_classes, key=lambda cls: cls.__name__)
+    faults = [f"{cls.__name__}: {fault}" for cls in classes for fault in type_faults(cls)]
+    names: dict[str, str] = {}
+    for cls in classes:
+        name = getattr(cls.Settings, "name", None)
+        if name in names:
+            faults.append(f"{cls.__name__}: Settings.name {name!r} is taken by {names[name]}")
+        elif name is not None:
+            names[name] = cls.__name__
+    if faults:
+        raise StartupError("these document types cannot be served:\n  " + "\n  ".join(faults))
+    return tuple(sorted((DocumentType(cls) for cls in classes), key=lambda document_type: document_type.name))
+
+
+def _concrete_subclasses(parent: type[Record]) -> Iterator[type[Record]]:
+    for cls in parent.__subclasses__():
+        if cls.__subclasses__():
+            yield from _concrete_subclasses(cls)
+        else:
+            yield cls
+
+
+def type_faults(cls: type[Record]) -> list[str]:
+    """All that keeps one class from being served; each fault one line, without the class's name."""
+    if not issubclass(cls.Settings, Record.Settings):
+        return ["its Settings must inherit: class Settings(Record.Settings)"]
+    faults = [*_name_faults(cls), *_model_faults(cls, cls), *_example_faults(cls)]
+    try:
+        for model in models_of(cls):
+            faults += _model_faults(cls, model)
+            if not issubclass(model, Part):
+                faults.append(f"{model.__name__} must inherit Part, so that unknown fields are refused")
+        fields = fields_of(cls)
+    except UnsupportedFieldError as error:
+        return [*faults, str(error)]
+    return [*faults, *_search_faults(cls, fields), *_index_faults(cls, fields)]
+
+
+def _name_faults(cls: type[Record]) -> Iterator[str]:
+    name = getattr(cls.Settings, "name", None)
+    if name is None:
+        yield "Settings.name is missing"
+    elif not NAME.fullmatch(name):
+        yield f"Settings.name {name!r} must be lower-case letters, digits, - and _, and start with a letter"
+    elif name in RESERVED_NAMES:
+        yield f"Settings.name {name!r} is taken by a route of the service"
+
+
+def _model_faults(cls: type[Record], model: type[BaseModel]) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        if info.exclude or (model is cls and name in SERVER_FIELDS):
+            continue
+        if "__" in name:
+            yield f"field {name!r}: __ divides a field from an operator in a query"
+        if info.alias not in {None, name}:
+            yield f"field {name!r}: fields are stored and shown under their own names, so no alias"
+    for name in vars(model).get("__annotations__", {}):
+        if name.startswith("_") and not name.startswith("__"):
+            yield f"field {name!r}: a leading _ makes it private, so it would not be stored"
+
+
+def _example_faults(cls: type[Record]) -> Iterator[str]:
+    if not examples_of(cls):
+        yield 'no example: set model_config = {"json_schema_extra": {"examples": [{…}]}}'
+
+
+def _search_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:
+    for path in cls.Settings.search:
+        field = fields.get(path)
+        if field is None:
+            yield f"search: there is no field {path!r}"
+        elif field.kind is not Kind.TEXT:
+            yield f"search: {path!r} is no text"
+        elif field.max_length is None or field.max_length > MAX_SEARCH_LENGTH:
+            yield f"search: {path!r} needs a max_length of at most {MAX_SEARCH_LENGTH}"
+
+
+def _index_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:
+    for model in cls.Settings.indexes:
+        for path in model.document["key"]:
+            if path not in fields:
+                yield f"indexes: there is no field {path!r}"

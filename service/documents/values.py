@@ -1,0 +1,251 @@
+"""The values a document may hold: how they are stored as BSON, shown as JSON and written in a query.
+
+Stored: a date is midnight UTC, a time is UTC to the millisecond, a Decimal is a Decimal128. Nothing is rounded or
+cut on the way: what cannot be kept is a fault.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any
+
+import bson
+from bson import Decimal128, ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.decimal128 import create_decimal128_context
+from pydantic import BaseModel
+
+from service.documents.fields import Field, Kind
+from service.errors import Fault
+
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+MAX_DEPTH = 32
+"""Levels of objects and arrays in one document; MongoDB itself stops at 100."""
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a date past year 9999 must not fail its whole page
+    unicode_decode_error_handler="replace",  # nor a text that is no UTF-8
+)
+
+
+INVALID_KEY = "a key is not empty, does not start with $ and has no . or NUL in it"
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,6})?")
+OBJECT_ID = re.compile("[0-9a-fA-F]{24}")
+UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
+"""The + of an offset that was not escaped in a query string arrives as a space."""
+
+
+class UnstorableError(ValueError):
+    """A value that MongoDB would change or refuse; says why."""
+
+
+def to_stored(value: Any, faults: list[Fault], pointer: str = "", depth: int = 1) -> Any:
+    """The value as BSON keeps it; what cannot be kept is added to `faults` with its RFC 6901 pointer."""
+    match value:
+        case BaseModel():
+            members = [
+                (name, getattr(value, name)) for name, info in type(value).model_fields.items() if not info.exclude
+            ]
+        case Mapping():
+            members = list(value.items())
+            faults += [Fault("invalid_key", INVALID_KEY, pointer_to(pointer, key)) for key in value if not is_key(key)]
+        case list() | tuple() | set() | frozenset():
+            members = [(str(i), inner) for i, inner in enumerate(value)]
+        case _:
+            try:
+                return _scalar_to_stored(value)
+            except UnstorableError as error:
+                faults.append(Fault("not_storable", str(error), pointer))
+                return None
+    if depth > MAX_DEPTH:
+        faults.append(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer))
+        return None
+    stored = [(name, to_stored(inner, faults, pointer_to(pointer, name), depth + 1)) for name, inner in members]
+    return dict(stored) if isinstance(value, BaseModel | Mapping) else [inner for _, inner in stored]
+
+
+def _scalar_to_stored(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.value
+        case Decimal():
+            return stored_decimal(value)
+        case datetime():
+            return stored_datetime(value)
+        case date():
+            return datetime.combine(value, time.min)
+        case ObjectId():
+            return ObjectId(value.binary)
+        case bool() | None:
+            return value
+        case int():
+            return stored_integer(value)
+        case str():
+            return stored_text(value)
+        case float() if not math.isfinite(value):
+            raise UnstorableError("a number is finite")
+    return value
+
+
+def is_key(key: str) -> bool:
+    """Whether a free-form object may have this key: MongoDB's syntax uses `$` and `.`, and BSON ends keys at NUL."""
+    return bool(key) and not key.startswith("$") and "." not in key and "\0" not in key and _is_unicode(key)
+
+
+def stored_text(text: str) -> str:
+    """Text; a lone surrogate has no UTF-8."""
+    if not _is_unicode(text):
+        raise UnstorableError("the text has a lone surrogate, which is no character")
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not LONE_SURROGATE.search(text)
+
+
+def stored_integer(number: int) -> int:
+    """An integer of 64 bits."""
+    if not MIN_INTEGER <= number <= MAX_INTEGER:
+        raise UnstorableError("an integer has at most 64 bits")
+    return number
+
+
+def stored_decimal(number: Decimal) -> Decimal128:
+    """A Decimal128: 34 digits, an exponent from -6143 to 6144."""
+    if not number.is_finite():
+        raise UnstorableError("a number is finite")
+    try:
+        return Decimal128(create_decimal128_context().create_decimal(number))
+    except ArithmeticError:
+        raise UnstorableError("a decimal has at most 34 digits and an exponent from -6143 to 6144") from None
+
+
+def stored_datetime(moment: datetime) -> datetime:
+    """A time in UTC, to the millisecond; without an offset it is taken as UTC."""
+    if moment.microsecond % 1000:
+        raise UnstorableError("a time is kept to the millisecond")
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise UnstorableError("the time is outside of the years 1 to 9999 in UTC") from None
+
+
+def pointer_to(pointer: str, part: str | int) -> str:
+    """The RFC 6901 pointer to a member of what `pointer` points to."""
+    text = str(part).replace("~", "~0").replace("/", "~1")
+    return f"{pointer}/{text}".encode(errors="replace").decode()
+
+
+def decode_batch(batch: bytes) -> list[dict[str, Any]]:
+    """The documents in a raw batch from the driver."""
+    return bson.decode_all(batch, CODEC)
+
+
+class Presenter:
+    """Turns a stored document into what a caller sees: `id` for `_id`, and dates where times at midnight are stored."""
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        self._dates: dict[str, Any] = {}
+        for field in fields:
+            if field.kind is Kind.DATE:
+                *parents, name = field.path.split(".")
+                tree = self._dates
+                for parent in parents:
+                    tree = tree.setdefault(parent, {})
+                tree[name] = None
+
+    def present(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The document as callers see it; `stored` is used up."""
+        if self._dates:
+            _restore_dates(stored, self._dates)
+        return {"id": stored.pop("_id"), **stored}
+
+
+def _restore_dates(value: Any, tree: dict[str, Any]) -> None:
+    if isinstance(value, list):
+        for element in value:
+            _restore_dates(element, tree)
+    elif isinstance(value, dict):
+        for name, branch in tree.items():
+            inner = value.get(name)
+            if branch is not None:
+                _restore_dates(inner, branch)
+            elif isinstance(inner, datetime):
+                value[name] = inner.date()
+            elif isinstance(inner, list):
+                value[name] = [item.date() if isinstance(item, datetime) else item for item in inner]
+
+
+# Text, as a query string has it
+
+
+def parse_text(field: Field, text: str) -> Any:
+    """A value of the field's kind, as it is stored. Raises ValueError with a message for the caller."""
+    value = _parsers[field.kind](text)
+    if field.choices and value not in field.choices:
+        raise ValueError(f"one of {', '.join(map(str, field.choices))} is expected")
+    return value.lower() if field.is_lower_case else value
+
+
+def _parse_integer(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text):
+        raise ValueError("an integer is expected")
+    return stored_integer(int(text))
+
+
+def _parse_float(text: str) -> float:
+    if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError("a number is expected")
+    return float(text)
+
+
+def _parse_decimal(text: str) -> Decimal128:
+    if not NUMBER.fullmatch(text):
+        raise ValueError("a decimal number is expected")
+    try:
+        return stored_decimal(Decimal(text))
+    except InvalidOperation:
+        raise ValueError("a decimal number is expected") from None
+
+
+def _parse_boolean(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false is expected")
+    return text == "true"
+
+
+def _parse_date(text: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), time.min)
+    except ValueError:
+        raise ValueError("a date like 2026-11-22 is expected") from None
+
+
+def _parse_datetime(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(UNESCAPED_PLUS.sub(r"+\1", text))
+    except ValueError:
+        raise ValueError("a time like 2026-11-22T09:30:00Z is expected") from None
+    return stored_datetime(moment)
+
+
+def _parse_object_id(text: str) -> ObjectId:
+    if not OBJECT_ID.fullmatch(text):
+        raise ValueError("24 hexadecimal digits are expected")
+    return ObjectId(text)
+
+
+_parsers: Mapping[Kind, Callable[[str], Any]] = {
+    Kind.TEXT: stored_text,
+    Kind.INTEGER: _parse_integer,
+    Kind.FLOAT: _parse_float,
+    Kind.DECIMAL: _parse_decimal,
+    Kind.BOOLEAN: _parse_boolean,
+    Kind.DATE: _parse_date,
+    Kind.DATETIME: _parse_datetime,
+    Kind.OBJECT_ID: _parse_object_id,
+}

@@ -1,0 +1,281 @@
+"""What can go wrong, once for all: the error tree and its answers as RFC 9457 `application/problem+json`.
+
+    ServiceError
+    ├── InvalidQueryError        400  invalid_query
+    ├── QueryTooExpensiveError   400  query_too_expensive
+    ├── InvalidHeaderError       400  invalid_header
+    ├── TokenRequestError        400  invalid_request, invalid_grant … (RFC 6749 §5.2 has its own form)
+    ├── AuthenticationError      401  not_authenticated
+    ├── InsufficientScopeError   403  insufficient_scope
+    ├── NotFoundError            404  not_found
+    ├── MethodNotAllowedError    405  method_not_allowed
+    ├── DuplicateValueError      409  duplicate_value
+    ├── WriteConflictError       409  write_conflict
+    ├── RevisionMismatchError    412  revision_mismatch
+    ├── BodyTooLargeError        413  body_too_large
+    ├── UnsupportedMediaTypeError 415 unsupported_media_type
+    ├── ValidationFailedError    422  validation_failed
+    ├── InternalError            500  internal_error
+    └── DatabaseUnavailableError 503  database_unavailable
+
+    StartupError: the service cannot start; its text is the one line that a person reads.
+
+The first line of a class's docstring is the problem's `title`. `code` never changes once published.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from structlog.contextvars import get_contextvars
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+class StartupError(Exception):
+    """The service cannot start, and this text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a request: where (RFC 6901 pointer or query parameter) and why."""
+
+    code: str
+    message: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+    def members(self) -> dict[str, str]:
+        """As it stands in a problem's `errors`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class ServiceError(Exception):
+    """Something went wrong."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+        self.extras = dict(extras or {})
+
+    @classmethod
+    def title(cls) -> str:
+        """The first line of the docstring, without its full stop."""
+        return (cls.__doc__ or "").strip().splitlines()[0].removesuffix(".")
+
+    def members(self) -> dict[str, Any]:
+        """The answer's body: RFC 9457 §3.1, and our extensions (§3.2)."""
+        members: dict[str, Any] = {
+            "type": f"urn:dossier:problem:{self.code}",
+            "title": self.title(),
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": get_contextvars().get("request_id"),
+        }
+        if self.faults:
+            members["errors"] = [fault.members() for fault in self.faults]
+        return members | self.extras
+
+    def response(self) -> Response:
+        """The whole answer."""
+        return Response(orjson.dumps(self.members()), self.status, headers=self.headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+class FaultyInputError(ServiceError):
+    """The input has faults."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        where = ", ".join(dict.fromkeys(fault.parameter or fault.pointer or "/" for fault in faults))
+        super().__init__(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {where}", faults=faults)
+
+
+class InvalidQueryError(FaultyInputError):
+    """The query string cannot be understood."""
+
+    status = 400
+    code = "invalid_query"
+
+
+class QueryTooExpensiveError(ServiceError):
+    """MongoDB could not answer within the time limit."""
+
+    status = 400
+    code = "query_too_expensive"
+
+
+class InvalidHeaderError(ServiceError):
+    """A header cannot be understood."""
+
+    status = 400
+    code = "invalid_header"
+
+
+class TokenRequestError(ServiceError):
+    """No token for this request."""
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(
+        self,
+        error: Literal["invalid_request", "invalid_grant", "invalid_scope", "unsupported_grant_type"],
+        detail: str,
+    ) -> None:
+        super().__init__(detail)
+        self.error = error
+
+    def members(self) -> dict[str, Any]:
+        """RFC 6749 §5.2, so that any OAuth2 client understands it."""
+        return {
+            "error": self.error,
+            "error_description": self.detail,
+            "request_id": get_contextvars().get("request_id"),
+        }
+
+    def response(self) -> Response:
+        """RFC 6749 §5.2: JSON, and never from a cache."""
+        return Response(
+            orjson.dumps(self.members()),
+            self.status,
+            headers={"Cache-Control": "no-store"},
+            media_type="application/json",
+        )
+
+
+class AuthenticationError(ServiceError):
+    """A valid access token is needed."""
+
+    status = 401
+    code = "not_authenticated"
+
+
+class InsufficientScopeError(ServiceError):
+    """The access token does not allow this."""
+
+    status = 403
+    code = "insufficient_scope"
+
+
+class NotFoundError(ServiceError):
+    """There is nothing here."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(ServiceError):
+    """This address does not take that method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class DuplicateValueError(ServiceError):
+    """Another document has this value already."""
+
+    status = 409
+    code = "duplicate_value"
+
+
+class WriteConflictError(ServiceError):
+    """Too many others were changing this document at the same time."""
+
+    status = 409
+    code = "write_conflict"
+
+
+class RevisionMismatchError(ServiceError):
+    """The document has changed since it was read."""
+
+    status = 412
+    code = "revision_mismatch"
+
+
+class BodyTooLargeError(ServiceError):
+    """The body is too large."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body's media type is not taken here."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ValidationFailedError(FaultyInputError):
+    """The document is not valid."""
+
+    status = 422
+    code = "validation_failed"
+
+
+class InternalError(ServiceError):
+    """The service failed."""
+
+    status = 500
+    code = "internal_error"
+
+
+class DatabaseUnavailableError(ServiceError):
+    """The database does not answer."""
+
+    status = 503
+    code = "database_unavailable"
+
+    def __init__(self, detail: str = "Try again shortly.") -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+
+
+def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses=` of a route that may raise these."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        response = responses.setdefault(
+            error.status,
+            {
+                "description": error.title(),
+                "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        )
+        if error.title() not in response["description"]:
+            response["description"] += f"; or: {error.title()}"
+    return responses
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Let every error of the tree, and the framework's own, leave as a problem."""
+
+    async def answer(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        return error.response()
+
+    async def answer_framework(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == MethodNotAllowedError.status:
+            return MethodNotAllowedError("See the Allow header.", headers=error.headers).response()
+        if error.status_code == NotFoundError.status:
+            return NotFoundError("No such address.").response()
+        raise error
+
+    app.add_exception_handler(ServiceError, answer)
+    app.add_exception_handler(HTTPException, answer_framework)

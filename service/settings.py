@@ -1,0 +1,89 @@
+"""What can be set from outside: environment variables that start with `DOSSIER_`, or a `.env` file."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
+MIN_PASSWORD_LENGTH = 8
+MAX_PASSWORD_LENGTH = 128
+
+
+class Settings(BaseSettings):
+    """Read once, at start; nothing changes them afterwards."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DOSSIER_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    """In production nothing is made up: no embedded MongoDB and no generated secret."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+    data_dir: Path = Path(".data")
+    """Where the embedded MongoDB and the generated secret key are kept."""
+
+    mongodb_uri: SecretStr | None = None
+    """`mongodb://…` of a replica set; unset in development: an embedded server is started."""
+
+    mongodb_database: str = Field(default="dossier", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    """Name of the database."""
+
+    secret_key: SecretStr | None = None
+    """Signs access tokens; at least 32 bytes. Unset in development: made once, kept in the data directory."""
+
+    admin_username: str = Field(default="admin", pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    """Name of the account that is made when there is none."""
+
+    admin_password: SecretStr | None = None
+    """Its password, 8 to 128 characters; unset in development: generated and printed once."""
+
+    token_lifetime_seconds: int = Field(default=3600, ge=60, le=86_400)
+    """How long an access token is good for."""
+
+    query_time_limit_seconds: float = Field(default=2.0, gt=0, le=60)
+    """How long MongoDB may work on one list; past it the answer is `query_too_expensive`."""
+
+    operation_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    """How long any other request waits for MongoDB, elections included; past it the answer is 503."""
+
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, le=16_777_216)
+    """Largest JSON body; past it the answer is 413."""
+
+    shutdown_grace_seconds: int = Field(default=10, ge=0, le=300)
+    """How long running requests and exports may go on after SIGTERM."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important line that is logged."""
+
+    @model_validator(mode="after")
+    def _nothing_made_up_in_production(self) -> Self:
+        secret = self.secret_key.get_secret_value().encode() if self.secret_key else None
+        if secret is not None and len(secret) < MIN_SECRET_BYTES:
+            raise ValueError(
+                f"DOSSIER_SECRET_KEY has {len(secret)} bytes, {MIN_SECRET_BYTES} are needed: try `openssl rand -hex 32`"
+            )
+        if self.admin_password is not None:
+            length = len(self.admin_password.get_secret_value())
+            if not MIN_PASSWORD_LENGTH <= length <= MAX_PASSWORD_LENGTH:
+                raise ValueError(
+                    f"DOSSIER_ADMIN_PASSWORD has {length} characters,"
+                    f" {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} are needed"
+                )
+        if self.environment == "production":
+            if secret is None:
+                raise ValueError("DOSSIER_SECRET_KEY is needed in production: try `openssl rand -hex 32`")
+            if self.mongodb_uri is None:
+                raise ValueError("DOSSIER_MONGODB_URI is needed in production: no embedded MongoDB is started there")
+        return self

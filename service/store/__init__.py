@@ -1,0 +1,1 @@
+"""How documents are kept: the only package that talks to MongoDB."""

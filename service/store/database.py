@@ -1,0 +1,66 @@
+"""The client and the database behind it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from beanie import Document, init_beanie
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+
+from service.errors import StartupError
+from service.settings import Settings
+
+START_SECONDS = 30
+"""How long a start waits for a primary: a set that starts together with the service elects one in this time."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database, with Beanie ready and the indexes there."""
+
+    handle: AsyncDatabase[dict[str, Any]]
+
+    async def has_primary(self, seconds: float) -> bool:
+        """Whether a primary answers within this time."""
+        try:
+            with pymongo.timeout(seconds):
+                hello = await self.handle.client.admin.command("hello")
+        except PyMongoError:
+            return False
+        return bool(hello.get("isWritablePrimary"))
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, document_classes: Sequence[type[Document]]) -> AsyncIterator[Database]:
+    """Connect, and create what indexes are missing. Raises StartupError."""
+    if settings.mongodb_uri is None:
+        raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
+    try:
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            settings.mongodb_uri.get_secret_value(),
+            appname="dossier",
+            w="majority",
+            readConcernLevel="majority",
+            retryReads=True,
+            retryWrites=True,
+            connectTimeoutMS=2000,
+            serverSelectionTimeoutMS=5000,
+            waitQueueTimeoutMS=2000,
+            socketTimeoutMS=60_000,  # for what no deadline covers, such as the next batch of an export
+        )
+    except (ConfigurationError, InvalidURI, ValueError) as error:
+        raise StartupError(f"DOSSIER_MONGODB_URI cannot be used: {error}") from error
+    async with client:
+        database = client[settings.mongodb_database]
+        try:
+            with pymongo.timeout(START_SECONDS):
+                await init_beanie(database=database, document_models=list(document_classes))
+        except OperationFailure as error:
+            raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
+        except PyMongoError as error:
+            raise StartupError(f"MongoDB does not answer: {error}") from error
+        yield Database(database)

@@ -1,0 +1,86 @@
+"""The one place where the driver's errors become ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    CursorNotFound,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from service.errors import (
+    BodyTooLargeError,
+    DatabaseUnavailableError,
+    DuplicateValueError,
+    Fault,
+    InternalError,
+    InvalidQueryError,
+    QueryTooExpensiveError,
+    ServiceError,
+)
+
+INVALID_REGEX = 51091
+PASSING_TROUBLE = frozenset(
+    {6, 7, 89, 91, 112, 189, 211, 262, 317, 358, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
+)
+"""HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, PrimarySteppedDown, KeyNotFound,
+ExceededTimeLimit, ConnectionPoolExpired, InternalTransactionNotSupported, SocketException, NotWritablePrimary,
+InterruptedAtShutdown, InterruptedDueToReplStateChange, StaleConfig, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary."""
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Let errors of the driver leave as ServiceErrors, with the driver's as their cause."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise translate(error) from error
+
+
+@contextmanager
+def query_errors() -> Iterator[None]:
+    """The same around a caller's query, where time running out is the query's fault."""
+    with driver_errors():
+        try:
+            yield
+        except ExecutionTimeout as error:
+            raise QueryTooExpensiveError(
+                "MongoDB ran out of time: filter by an indexed field, or search for less."
+            ) from error
+
+
+def translate(error: PyMongoError) -> ServiceError:
+    """What a caller should be told of a driver's error."""
+    match error:
+        case DuplicateKeyError():
+            return _duplicate_value(error.details)
+        case BulkWriteError() if error.details["writeErrors"]:
+            return _duplicate_value(error.details["writeErrors"][0])
+        case DocumentTooLarge():
+            return BodyTooLargeError("MongoDB keeps at most 16 MiB in one document.")
+        case ConnectionFailure() | ExecutionTimeout() | WriteConcernError() | CursorNotFound():
+            return DatabaseUnavailableError()
+        case OperationFailure(code=code) if code == INVALID_REGEX:
+            return InvalidQueryError([Fault("invalid_pattern", "this is no regular expression", parameter="q")])
+        case OperationFailure(code=code) if code in PASSING_TROUBLE or error.has_error_label("RetryableWriteError"):
+            return DatabaseUnavailableError()
+    return InternalError("The service failed; its log says more under this request id.")
+
+
+def _duplicate_value(details: Mapping[str, Any] | None) -> ServiceError:
+    paths = list((details or {}).get("keyPattern", {}))
+    together = "this value" if len(paths) == 1 else f"these values of {', '.join(paths)}"
+    return DuplicateValueError(
+        f"Another document has the same {' and '.join(paths)}.",
+        faults=[
+            Fault("duplicate_value", f"another document has {together}", "/" + path.replace(".", "/")) for path in paths
+        ],
+    )

@@ -1,0 +1,207 @@
+"""A query string, checked against a type's fields and turned into a MongoDB query; pure.
+
+The query is built here, operator by operator: nothing that a caller sends is ever taken as an operator.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from service.documents.fields import Field
+from service.documents.registry import DocumentType
+from service.documents.values import parse_text
+from service.errors import Fault, InvalidQueryError
+from service.store.regex import MAX_PATTERN_LENGTH, RefusedPatternError, check_pattern, literal_pattern
+
+MAX_SORT_FIELDS = 3
+MAX_LIMIT = 1000
+DEFAULT_LIMIT = 50
+MAX_SKIP = 10_000
+
+CountMode = Literal["capped", "exact", "none"]
+COUNT_MODES: tuple[CountMode, ...] = ("capped", "exact", "none")
+Choice = TypeVar("Choice", bound=str)
+SortKey = tuple[str, Literal[1, -1]]
+
+OPERATORS: Mapping[str, Callable[[Field, str], Any]] = {"eq": lambda field, text: {"$eq": parse_text(field, text)}}
+"""Each operator of `field__operator=value`: what it makes of a value's text, or a ValueError that says why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which documents, in which order, and which of their fields."""
+
+    filter: Mapping[str, Any]
+    sort: tuple[SortKey, ...]
+    """Names stored fields, so `_id`; ends in a unique one."""
+    fields: tuple[str, ...]
+    """Dotted paths that were asked for; empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """One page of a list."""
+
+    selection: Selection
+    limit: int
+    skip: int
+    count: CountMode
+
+
+class QueryString:
+    """One request's parameters. Each is read once; `finish` refuses the rest, with all faults together."""
+
+    def __init__(self, document_type: DocumentType, parameters: Sequence[tuple[str, str]]) -> None:
+        self._type = document_type
+        self._parameters = list(parameters)
+        self._faults: list[Fault] = []
+
+    def text(self, name: str) -> str | None:
+        """The value of a parameter that comes at most once."""
+        values = [value for key, value in self._parameters if key == name]
+        self._parameters = [(key, value) for key, value in self._parameters if key != name]
+        if len(values) > 1:
+            self.refuse(name, "repeated_parameter", "this parameter comes at most once")
+        return values[0] if values else None
+
+    def integer(self, name: str, least: int, most: int, default: int) -> int:
+        """A number within its bounds."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
+            return int(text)
+        self.refuse(name, "invalid_value", f"an integer from {least} to {most} is expected")
+        return default
+
+    def choice(self, name: str, choices: Iterable[Choice], default: Choice) -> Choice:
+        """One of some words."""
+        text = self.text(name)
+        if text is None:
+            return default
+        for choice in choices:
+            if text == choice:
+                return choice
+        self.refuse(name, "invalid_value", f"one of {', '.join(choices)} is expected")
+        return default
+
+    def boolean(self, name: str) -> bool:
+        """`true` or `false`, which it is by default."""
+        return self.choice(name, ("false", "true"), "false") == "true"
+
+    def field(self, parameter: str, path: str) -> Field | None:
+        """The field of this path; None, and a fault, where there is none."""
+        field = self._type.fields.get(path)
+        if field is None:
+            self.refuse(parameter, "unknown_field", f"there is no field {path!r}")
+        return field
+
+    def array(self, name: str) -> str | None:
+        """The path of an array that is not inside of another."""
+        path = self.text(name)
+        if path is None or self.field(name, path) is None:
+            return None
+        parents = [".".join(path.split(".")[:depth]) for depth in range(1, path.count(".") + 1)]
+        if not self._type.fields[path].is_array or any(self._type.fields[parent].is_array for parent in parents):
+            self.refuse(name, "not_an_array", f"{path!r} is no array, or one inside of another")
+        return path
+
+    def refuse(self, parameter: str, code: str, message: str) -> None:
+        """Note a fault."""
+        self._faults.append(Fault(code, message, parameter=parameter))
+
+    def selection(self) -> Selection:
+        """Filters, search, sort and fields; what is no other parameter is a filter."""
+        sort = self._sort()
+        fields = self._fields()
+        clauses = [*self._search(), *self._filters()]
+        return Selection({"$and": clauses} if clauses else {}, sort, fields)
+
+    def finish(self) -> None:
+        """Raise InvalidQueryError if there was any fault."""
+        if self._faults:
+            raise InvalidQueryError(self._faults)
+
+    def _sort(self) -> tuple[SortKey, ...]:
+        text = self.text("sort")
+        keys: dict[str, Literal[1, -1]] = {}
+        for name in text.split(",") if text is not None else ():
+            path = name.removeprefix("-")
+            field = self.field("sort", path)
+            if field is None:
+                continue
+            if not field.is_sortable:
+                self.refuse("sort", "not_sortable", f"{path!r} is no single value, so nothing can be sorted by it")
+            if path in keys:
+                self.refuse("sort", "repeated_field", f"{path!r} comes twice")
+            keys[path] = -1 if name.startswith("-") else 1
+        if len(keys) > MAX_SORT_FIELDS:
+            self.refuse("sort", "too_many_fields", f"at most {MAX_SORT_FIELDS} fields can be sorted by")
+        keys.setdefault("id", 1)
+        return tuple((stored_path(path), direction) for path, direction in keys.items())
+
+    def _fields(self) -> tuple[str, ...]:
+        text = self.text("fields")
+        if text is None:
+            return ()
+        paths = text.split(",")
+        for path in paths:
+            self.field("fields", path)
+        if len(set(paths)) < len(paths):
+            self.refuse("fields", "repeated_field", "a field comes twice")
+        return tuple(paths)
+
+    def _search(self) -> list[dict[str, Any]]:
+        mode = self.choice("q_mode", ("text", "regex"), "text")
+        text = self.text("q")
+        if text is None:
+            return []
+        fields = [self._type.fields[path] for path in self._type.search]
+        if not fields:
+            self.refuse("q", "no_search", "this type has no fields to search in")
+            return []
+        if not 0 < len(text) <= MAX_PATTERN_LENGTH:
+            self.refuse("q", "invalid_value", f"1 to {MAX_PATTERN_LENGTH} characters are expected")
+        elif mode == "regex":
+            try:
+                check_pattern(text, max(field.max_length or 0 for field in fields))
+            except RefusedPatternError as error:
+                self.refuse("q", "refused_pattern", str(error))
+        pattern = literal_pattern(text) if mode == "text" else text
+        return [{"$or": [{field.path: {"$regex": pattern, "$options": "i"}} for field in fields]}]
+
+    def _filters(self) -> list[dict[str, Any]]:
+        clauses = []
+        for name, text in self._parameters:
+            path, _, operator = name.partition("__")
+            if path not in self._type.fields:
+                self.refuse(name, "unknown_parameter", f"there is no parameter and no field {path!r}")
+                continue
+            field = self._type.fields[path]
+            if (operator or "eq") not in OPERATORS:
+                self.refuse(name, "unknown_operator", f"one of {', '.join(OPERATORS)} is expected after __")
+            elif not field.is_scalar:
+                self.refuse(name, "not_filterable", f"{path!r} is no value but holds some: filter by one of them")
+            else:
+                try:
+                    clauses.append({stored_path(path): OPERATORS[operator or "eq"](field, text)})
+                except ValueError as error:
+                    self.refuse(name, "invalid_value", str(error))
+        self._parameters = []
+        return clauses
+
+
+def stored_path(path: str) -> str:
+    """The path under which MongoDB knows a field."""
+    return "_id" if path == "id" else path
+
+
+def read_list_query(document_type: DocumentType, parameters: Sequence[tuple[str, str]]) -> ListQuery:
+    """The query of a list. Raises InvalidQueryError with all its faults."""
+    query = QueryString(document_type, parameters)
+    limit = query.integer("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
+    skip = query.integer("skip", 0, MAX_SKIP, 0)
+    count = query.choice("count", COUNT_MODES, "capped")
+    selection = query.selection()
+    query.finish()
+    return ListQuery(selection, limit, skip, count)

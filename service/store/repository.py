@@ -1,0 +1,241 @@
+"""Reads and writes documents of one type; each write is one atomic command."""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, cast
+
+import orjson
+import pymongo
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ExecutionTimeout
+
+from service.documents.base import now
+from service.documents.json_text import dump_json
+from service.documents.registry import DocumentType
+from service.documents.values import CODEC, OBJECT_ID, Presenter
+from service.errors import NotFoundError, RevisionMismatchError, WriteConflictError
+from service.store.failures import driver_errors, query_errors
+from service.store.projection import projection_of, prune, tree_of
+from service.store.query import CountMode, ListQuery, Selection
+from service.store.schemas import validate_body
+
+CAPPED_TOTAL = 10_000
+PATCH_ATTEMPTS = 20
+STREAM_BATCH = 1000
+"""Documents read at once by a stream."""
+
+LOAD_BATCH = 1000
+"""Documents written at once by a load."""
+
+Presented = dict[str, Any]
+"""A document as callers see it: `id`, then its fields."""
+
+Revisions = frozenset[int] | None
+"""The revisions that a write may replace; None: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long MongoDB may take, in seconds."""
+
+    query_seconds: float
+    operation_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list."""
+
+    items: list[Presented]
+    has_next: bool
+    total: int | None
+    total_relation: Literal["eq", "gte"] | None
+
+
+class Repository:
+    """The documents of one type."""
+
+    def __init__(self, document_type: DocumentType, limits: Limits) -> None:
+        self.document_type = document_type
+        self._limits = limits
+        self._presenter = Presenter(document_type.fields.values())
+        self._projection = projection_of(document_type)
+
+    @property
+    def _collection(self) -> AsyncCollection[dict[str, Any]]:
+        return self.document_type.document_class.get_pymongo_collection().with_options(codec_options=CODEC)
+
+    @contextmanager
+    def _operation(self) -> Iterator[None]:
+        with driver_errors(), pymongo.timeout(self._limits.operation_seconds):
+            yield
+
+    @contextmanager
+    def _query(self) -> Iterator[None]:
+        with query_errors(), pymongo.timeout(self._limits.query_seconds):
+            yield
+
+    async def get(self, document_id: str) -> Presented:
+        """One document. Raises NotFoundError, also for what is no ObjectId."""
+        with self._operation():
+            stored = await self._collection.find_one({"_id": self._key(document_id)}, self._projection)
+        if stored is None:
+            raise self._not_found(document_id)
+        return self._presenter.present(stored)
+
+    async def page(self, query: ListQuery) -> Page:
+        """Part of a list; a total that runs out of time is None. Raises QueryTooExpensiveError."""
+        selection = query.selection
+        with self._query():
+            async with self._collection.find(
+                selection.filter,
+                projection_of(self.document_type, selection.fields),
+                sort=list(selection.sort),
+                skip=query.skip,
+                limit=query.limit + 1,
+                batch_size=query.limit + 2,  # one batch, and no cursor left behind it
+            ) as cursor:
+                stored = await cursor.to_list()
+        total, relation = await self._total(selection.filter, query.count)
+        items = [self._presenter.present(document) for document in stored[: query.limit]]
+        if selection.fields:
+            tree = tree_of(["id", *selection.fields])
+            items = [prune(item, tree) for item in items]
+        return Page(items, len(stored) > query.limit, total, relation)
+
+    async def _total(
+        self, selected: Mapping[str, Any], mode: CountMode
+    ) -> tuple[int | None, Literal["eq", "gte"] | None]:
+        if mode == "none":
+            return None, None
+        options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode == "capped" else {}
+        with driver_errors(), pymongo.timeout(self._limits.query_seconds):
+            try:
+                total = await self._collection.count_documents(selected, **options)
+            except ExecutionTimeout:
+                return None, None
+        if mode == "capped" and total > CAPPED_TOTAL:
+            return CAPPED_TOTAL, "gte"
+        return total, "eq"
+
+    async def stream(self, selection: Selection) -> AsyncGenerator[bytes]:
+        """All selected documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator."""
+        with driver_errors():
+            async with self._collection.find_raw_batches(
+                selection.filter,
+                projection_of(self.document_type, selection.fields),
+                sort=list(selection.sort),
+                batch_size=STREAM_BATCH,
+            ) as cursor:
+                async for batch in cursor:
+                    yield cast(bytes, batch)
+
+    async def insert(self, body: Any) -> Presented:
+        """A new document. Raises ValidationFailedError and DuplicateValueError."""
+        stored = self._new(body)
+        with self._operation():
+            await self._collection.insert_one(stored)
+        return self._presenter.present(stored)
+
+    def _new(self, body: Any) -> dict[str, Any]:
+        fields = validate_body(self.document_type, body)
+        moment = now().replace(tzinfo=None)
+        return {"_id": ObjectId(), **fields, "created_at": moment, "updated_at": moment, "revision": 1}
+
+    async def load(self, bodies: Iterable[Any]) -> list[str]:
+        """Many new documents; their ids. Raises as `insert`, for the first that is at fault."""
+        ids: list[str] = []
+        waiting = iter(bodies)
+        while batch := [self._new(body) for body in islice(waiting, LOAD_BATCH)]:
+            with self._operation():
+                await self._collection.insert_many(batch)
+            ids += [str(stored["_id"]) for stored in batch]
+        return ids
+
+    async def any(self) -> bool:
+        """Whether there are documents at all."""
+        with self._operation():
+            return await self._collection.find_one({}, {"_id": 1}) is not None
+
+    async def replace(self, document_id: str, body: Any, revisions: Revisions = None) -> Presented:
+        """All of a document's own fields at once.
+
+        Raises ValidationFailedError, DuplicateValueError, NotFoundError and RevisionMismatchError.
+        """
+        key = self._key(document_id)
+        return await self._replace(key, validate_body(self.document_type, body), revisions)
+
+    async def patch(self, document_id: str, change: Callable[[Any], Any], revisions: Revisions = None) -> Presented:
+        """What `change` makes of the document's JSON; when others are faster, made anew from what they left.
+
+        Raises as `replace`, and WriteConflictError when they always are.
+        """
+        key = self._key(document_id)
+        for _attempt in range(PATCH_ATTEMPTS):
+            present = await self.get(document_id)
+            revision = present.get("revision", 0)
+            if revisions is not None and revision not in revisions:
+                raise _revision_mismatch(present)
+            body = change(orjson.loads(dump_json(present)))
+            try:
+                return await self._replace(key, validate_body(self.document_type, body), frozenset({revision}))
+            except RevisionMismatchError:
+                continue
+        raise WriteConflictError("Try again when fewer others are changing it.")
+
+    async def delete(self, document_id: str, revisions: Revisions = None) -> None:
+        """Remove a document. Raises NotFoundError and RevisionMismatchError."""
+        key = self._key(document_id)
+        with self._operation():
+            deleted = await self._collection.find_one_and_delete(_at(key, revisions), {"_id": 1})
+        if deleted is None:
+            raise _revision_mismatch(await self.get(document_id))
+
+    async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
+        """One command: a pipeline, so that the server can keep `created_at` and count `revision` by itself."""
+        moment = now().replace(tzinfo=None)
+        kept = {
+            "created_at": {"$ifNull": ["$created_at", moment]},
+            "updated_at": moment,
+            "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]},
+        }
+        # $literal, because in a pipeline a text that starts with $ would be read as a field.
+        whole = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": fields}, kept]}
+        with self._operation():
+            stored = await self._collection.find_one_and_update(
+                _at(key, revisions),
+                [{"$replaceWith": whole}],
+                self._projection,
+                return_document=ReturnDocument.AFTER,
+            )
+        if stored is None:
+            raise _revision_mismatch(await self.get(str(key)))
+        return self._presenter.present(stored)
+
+    def _key(self, document_id: str) -> ObjectId:
+        if not OBJECT_ID.fullmatch(document_id):
+            raise self._not_found(document_id)
+        return ObjectId(document_id)
+
+    def _not_found(self, document_id: str) -> NotFoundError:
+        return NotFoundError(f"There is no document {document_id!r} in {self.document_type.name}.")
+
+
+def _at(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
+    """The document, if it has one of these revisions; one that was written by hand and has none counts as 0."""
+    if revisions is None:
+        return {"_id": key}
+    unwritten = [None] if 0 in revisions else []
+    return {"_id": key, "revision": {"$in": [*sorted(revisions), *unwritten]}}
+
+
+def _revision_mismatch(present: Presented) -> RevisionMismatchError:
+    return RevisionMismatchError(
+        f"It has revision {present.get('revision', 0)} now.",
+        headers={"ETag": f'"{present.get("revision", 0)}"'},
+        extras={"current": orjson.Fragment(dump_json(present))},
+    )

@@ -1,0 +1,135 @@
+"""Derives from a document class what clients send and get: strict models for bodies, JSON Schemas for OpenAPI."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import models_json_schema
+from pydantic_core import ErrorDetails
+
+from service.documents.base import SERVER_FIELDS
+from service.documents.registry import DocumentType
+from service.documents.values import pointer_to, to_stored
+from service.errors import Fault, ValidationFailedError
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+
+
+def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
+    """The client's fields of a document, every declared one, as they are stored.
+
+    `body` is JSON as Python values; the server's fields in it are ignored. Raises ValidationFailedError.
+    """
+    if not isinstance(body, dict):
+        raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
+    values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
+    try:
+        # As JSON, because pydantic is strict there without refusing dates and decimals written as strings.
+        create = create_model_of(document_type).model_validate_json(orjson.dumps(values), strict=True)
+        # And through the class itself, whose own validators may look at the whole document.
+        document = document_type.document_class(**dict(create))
+    except ValidationError as error:
+        raise ValidationFailedError([_fault(detail) for detail in error.errors(include_url=False)]) from None
+    faults: list[Fault] = []
+    stored: dict[str, Any] = to_stored(document, faults)
+    if faults:
+        raise ValidationFailedError(faults)
+    return {name: stored[name] for name in type(create).model_fields}
+
+
+def _fault(detail: ErrorDetails) -> Fault:
+    pointer = ""
+    for part in detail["loc"]:
+        pointer = pointer_to(pointer, part)
+    if detail["type"] == "extra_forbidden":
+        return Fault("unknown_field", "there is no such field", pointer)
+    return Fault(detail["type"], detail["msg"], pointer)
+
+
+@cache
+def create_model_of(document_type: DocumentType) -> type[BaseModel]:
+    """What POST and PUT take: the class without the server's fields."""
+    return _derive(document_type, f"{document_type.title}Create", without=SERVER_FIELDS)
+
+
+@cache
+def read_model_of(document_type: DocumentType) -> type[BaseModel]:
+    """What is answered: every field, always there."""
+    return _derive(document_type, document_type.title, without=())
+
+
+def _derive(document_type: DocumentType, name: str, *, without: Sequence[str]) -> type[BaseModel]:
+    document_class = document_type.document_class
+    fields: dict[str, Any] = {}
+    for path in document_type.fields:
+        if "." not in path and path not in without:
+            info = FieldInfo.merge_field_infos(document_class.model_fields[path], alias=None, validation_alias=None)
+            fields[path] = (info.annotation, info)
+    if "id" in fields:
+        fields["id"] = (str, FieldInfo(annotation=str, pattern="^[0-9a-f]{24}$"))
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True)
+    derived: type[BaseModel] = create_model(name, __config__=config, __doc__=document_class.__doc__, **fields)
+    return derived
+
+
+def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
+    """The OpenAPI schemas of all types: of each its name (as read), …Create, …Patch and …Page."""
+    models: list[tuple[type[BaseModel], Any]] = []
+    for document_type in document_types:
+        models += [(create_model_of(document_type), "validation"), (read_model_of(document_type), "serialization")]
+    _, definitions = models_json_schema(models, ref_template=REF_TEMPLATE)
+    schemas: dict[str, Any] = definitions.get("$defs", {})
+    for document_type in document_types:
+        title = document_type.title
+        schemas[f"{title}Create"]["examples"] = [document_type.example]
+        schemas |= _patch_schemas(schemas, f"{title}Create", f"{title}Patch")
+        schemas[f"{title}Page"] = _page_schema(title)
+    return schemas
+
+
+def _patch_schemas(schemas: Mapping[str, Any], name: str, patch_name: str) -> dict[str, Any]:
+    """RFC 7396: nothing is required, at any depth, and null removes."""
+    renamed = {name: patch_name}
+    patches: dict[str, Any] = {}
+
+    def relax(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [relax(inner) for inner in schema]
+        if not isinstance(schema, dict):
+            return schema
+        if (reference := schema.get("$ref")) is not None:
+            return {**schema, "$ref": REF_TEMPLATE.format(model=add(reference.rsplit("/", 1)[1]))}
+        return {key: inner if key == "examples" else relax(inner) for key, inner in schema.items() if key != "default"}
+
+    def add(original: str) -> str:
+        if "properties" not in schemas[original]:
+            return original
+        target = renamed.setdefault(original, f"{original.removesuffix('-Input')}Patch")
+        if target not in patches:
+            patches[target] = schema = deepcopy(schemas[original])
+            schema.pop("required", None)
+            schema["title"] = target
+            schema["properties"] = {
+                name: {"anyOf": [relax(inner), {"type": "null"}]} for name, inner in schema["properties"].items()
+            }
+        return target
+
+    add(name)
+    return patches
+
+
+def _page_schema(title: str) -> dict[str, Any]:
+    return {
+        "title": f"{title}Page",
+        "type": "object",
+        "required": ["items", "total", "total_relation"],
+        "properties": {
+            "items": {"type": "array", "items": {"$ref": REF_TEMPLATE.format(model=title)}},
+            "total": {"type": ["integer", "null"], "description": "Null where it was not counted."},
+            "total_relation": {"enum": ["eq", "gte", None], "description": "`gte`: there are at least so many."},
+        },
+    }

@@ -1,0 +1,1 @@
+"""Files: documents in, bytes out. No HTTP, and of MongoDB only its format, BSON."""

@@ -1,0 +1,105 @@
+"""A real mongod for the whole run, the service over it, and a caller for each test."""
+
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import httpx
+import pytest
+import pytest_socket
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette.types import Receive, Scope, Send
+
+from service.api.dependencies import Services, authenticate
+from service.app import create_app
+from service.auth.accounts import Account
+from service.auth.tokens import Caller
+from service.documents.base import Record
+from service.documents.registry import DocumentType, check_types, registered_types
+from service.settings import Settings
+from service.store.embedded import embedded_server
+from tests.everything import Everything
+
+TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything]))
+"""Every type that the contract is tested with."""
+
+SECRET_KEY = "a secret key for the tests, 32 bytes and more"
+CALLER_ID = "00000000000000000000ca11"
+
+
+def pytest_runtest_setup() -> None:
+    """Nothing leaves this machine."""
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    for name in list(os.environ):
+        if name.startswith("DOSSIER_"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a mongod that lives as long as the tests."""
+    with embedded_server(tmp_path_factory.mktemp("data")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def settings(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings as an operator would give them, for a database of the tests' own."""
+    return Settings(
+        _env_file=None,
+        data_dir=tmp_path_factory.mktemp("unused"),
+        mongodb_uri=SecretStr(mongodb_uri),
+        mongodb_database="dossier-tests",
+        secret_key=SecretStr(SECRET_KEY),
+    )
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> FastAPI:
+    """The service with every type, and the tests' own."""
+    return create_app(settings, TYPES)
+
+
+@pytest.fixture(scope="session")
+async def services(app: FastAPI) -> AsyncIterator[Services]:
+    """The parts of the running service."""
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        yield state["services"]
+
+
+@pytest.fixture
+async def _empty_database(services: Services) -> None:
+    document_classes: list[type[Record]] = [*(document_type.document_class for document_type in TYPES), Account]
+    for document_class in document_classes:
+        await document_class.get_pymongo_collection().delete_many({})
+
+
+@pytest.fixture
+async def anonymous(app: FastAPI, services: Services, _empty_database: None) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the service over an empty database, without a token."""
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"services": services}}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=with_state), base_url="http://dossier") as client:
+        yield client
+
+
+@pytest.fixture
+def scopes(request: pytest.FixtureRequest, services: Services) -> Sequence[str]:
+    """What the caller's token holds: the mark's scopes, or all."""
+    mark = request.node.get_closest_marker("caller")
+    return list(mark.kwargs["scopes"]) if mark else list(services.scopes)
+
+
+@pytest.fixture
+def client(app: FastAPI, anonymous: httpx.AsyncClient, scopes: Sequence[str]) -> Iterator[httpx.AsyncClient]:
+    """An HTTP client whose caller holds these scopes."""
+    app.dependency_overrides[authenticate] = lambda: Caller(CALLER_ID, "tester", frozenset(scopes))
+    yield anonymous
+    app.dependency_overrides.clear()
