@@ -42,9 +42,7 @@ class CsvEncoder:
         self._start = "\ufeff" if bom else ""
         self._buffer = io.StringIO(newline="")
         self._writer = csv.writer(self._buffer, delimiter=delimiter)
-        self.Writer = Callable[[Any], Any]
-
-_writers: dict[type, Writer] = {**_writers, **({str: str} if raw else {})}
+        self._writers: dict[type, Writer] = {**_writers, **({str: str} if raw else {})}
 
     def start(self) -> bytes:
         """The header row."""
@@ -55,7 +53,8 @@ _writers: dict[type, Writer] = {**_writers, **({str: str} if raw else {})}
     def encode(self, batch: bytes) -> bytes:
         """The rows of a raw BSON batch."""
         write: Callable[[type, Writer], Writer] = self._writers.get
-        self._writer.writerows([write(type(value), cell_text)(value) for value in row] for row in self._table.rows(batch))
+        rows = self._table.rows(batch)
+        self._writer.writerows([write(type(value), cell_text)(value) for value in row] for row in rows)
         return self._drain()
 
     def end(self) -> bytes:

@@ -1,14 +1,11 @@
 """What every document type promises over HTTP; each test runs for every type."""
 
-import copy
-import json
 from typing import Any
 
 import httpx
 import pytest
 
 from service.documents.registry import DocumentType
-from service.samples import Sampler
 from tests.conftest import TYPES
 
 pytestmark = pytest.mark.parametrize("document_type", TYPES, ids=lambda document_type: document_type.name)
