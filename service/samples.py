@@ -93,8 +93,10 @@ class Sampler:
             return example
         if path in self._unique:
             return self._unique_value(example, field)
-        maker = _makers.get(path.rpartition(".")[2]) or _kind_makers.get(field.kind)
-        return maker(self) if maker and not field.choices else example
+        maker = _makers.get(path.rpartition(".")[2])
+        if maker is None and not field.is_array:
+            maker = _kind_makers.get(field.kind)
+        return maker(self) if maker else example
 
     def _unique_value(self, example: Any, field: Field) -> Any:
         if isinstance(example, int):

@@ -1,7 +1,7 @@
 """A real mongod for the whole run, the service over it, and a caller for each test."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import httpx
 import pytest
@@ -55,6 +55,7 @@ def settings(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Sett
         mongodb_uri=SecretStr(mongodb_uri),
         mongodb_database="dossier-tests",
         secret_key=SecretStr(SECRET_KEY),
+        log_level="warning",
     )
 
 
@@ -91,15 +92,24 @@ async def anonymous(app: FastAPI, services: Services, _empty_database: None) -> 
 
 
 @pytest.fixture
-def scopes(request: pytest.FixtureRequest, services: Services) -> Sequence[str]:
-    """What the caller's token holds: the mark's scopes, or all."""
-    mark = request.node.get_closest_marker("caller")
-    return list(mark.kwargs["scopes"]) if mark else list(services.scopes)
+def as_caller(app: FastAPI) -> Iterator[Callable[[Iterable[str]], None]]:
+    """Says what scopes the caller of the next requests holds."""
+
+    def become(scopes: Iterable[str]) -> None:
+        app.dependency_overrides[authenticate] = lambda: Caller(CALLER_ID, "tester", frozenset(scopes))
+
+    yield become
+    app.dependency_overrides.clear()
 
 
 @pytest.fixture
-def client(app: FastAPI, anonymous: httpx.AsyncClient, scopes: Sequence[str]) -> Iterator[httpx.AsyncClient]:
-    """An HTTP client whose caller holds these scopes."""
-    app.dependency_overrides[authenticate] = lambda: Caller(CALLER_ID, "tester", frozenset(scopes))
-    yield anonymous
-    app.dependency_overrides.clear()
+def client(
+    request: pytest.FixtureRequest,
+    services: Services,
+    anonymous: httpx.AsyncClient,
+    as_caller: Callable[[Iterable[str]], None],
+) -> httpx.AsyncClient:
+    """An HTTP client whose caller holds the mark's scopes, or all."""
+    mark = request.node.get_closest_marker("caller")
+    as_caller(mark.kwargs["scopes"] if mark else services.scopes)
+    return anonymous

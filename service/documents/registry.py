@@ -159,6 +159,12 @@ def _search_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[s
 
 def _index_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:
     for model in cls.Settings.indexes:
-        for path in model.document["key"]:
-            if path not in fields:
-                yield f"indexes: there is no field {path!r}"
+        paths = list(model.document["key"])
+        yield from (f"indexes: there is no field {path!r}" for path in paths if path not in fields)
+        arrays = {
+            next(array for array in fields.values() if array.is_array and f"{path}.".startswith(f"{array.path}.")).path
+            for path in paths
+            if path in fields and fields[path].is_repeated
+        }
+        if len(arrays) > 1:
+            yield f"indexes: MongoDB cannot index {' and '.join(sorted(arrays))} together, as both are arrays"

@@ -1,0 +1,187 @@
+"""What every document type's list promises."""
+
+from typing import Any
+
+import httpx
+from bson import DatetimeMS, Regex
+import pytest
+
+from service.documents.fields import Field
+from service.documents.registry import DocumentType
+from tests.conftest import TYPES
+from tests.contract.test_documents import address, bodies, create
+
+pytestmark = pytest.mark.parametrize("document_type", TYPES, ids=lambda document_type: document_type.name)
+
+
+async def load(client: httpx.AsyncClient, document_type: DocumentType, count: int) -> list[dict[str, Any]]:
+    return [await create(client, document_type, body) for body in bodies(document_type, count)]
+
+
+def values_at(value: Any, path: str) -> list[Any]:
+    """All that lies at a dotted path, through arrays too."""
+    if isinstance(value, list):
+        return [inner for element in value for inner in values_at(element, path)]
+    if not path:
+        return [value]
+    name, _, rest = path.partition(".")
+    return values_at(value.get(name), rest) if isinstance(value, dict) else []
+
+
+def as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def test_an_empty_list_has_nothing(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    response = await client.get(address(document_type))
+
+    assert response.json() == {"items": [], "total": 0, "total_relation": "eq"}
+    assert "link" not in response.headers
+
+
+async def test_a_walk_over_pages_sees_each_document_once(
+    client: httpx.AsyncClient, document_type: DocumentType
+) -> None:
+    documents = await load(client, document_type, 23)
+    seen: list[str] = []
+    following: str | None = address(document_type) + "?limit=5"
+    while following:
+        page = await client.get(following)
+        assert page.status_code == 200
+        assert page.json()["total"] == 23
+        seen += [item["id"] for item in page.json()["items"]]
+        following = page.links["next"]["url"] if "next" in page.links else None
+
+    assert seen == [document["id"] for document in documents]
+
+
+async def test_the_link_keeps_what_was_asked(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    await load(client, document_type, 3)
+
+    page = await client.get(address(document_type), params={"limit": "1", "sort": "-id", "count": "none"})
+
+    assert page.links["next"]["url"] == f"{address(document_type)}?limit=1&sort=-id&count=none&skip=1"
+
+
+@pytest.mark.parametrize(("mode", "total", "relation"), [("exact", 3, "eq"), ("capped", 3, "eq"), ("none", None, None)])
+async def test_the_total_is_counted_as_asked(
+    client: httpx.AsyncClient, document_type: DocumentType, mode: str, total: int | None, relation: str | None
+) -> None:
+    await load(client, document_type, 3)
+
+    page = (await client.get(address(document_type), params={"count": mode, "limit": 2})).json()
+
+    assert (page["total"], page["total_relation"], len(page["items"])) == (total, relation, 2)
+
+
+async def test_every_field_finds_by_its_values(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    documents = await load(client, document_type, 6)
+    for field in document_type.fields.values():
+        if not field.is_scalar:
+            continue
+        for value in {as_text(value) for document in documents for value in values_at(document, field.path)}:
+            if value == "None":
+                continue
+            for name in (field.path, f"{field.path}__eq"):
+                if name == "limit":  # a parameter of its own
+                    continue
+                response = await client.get(address(document_type), params={name: value})
+                assert response.status_code == 200, (name, value, response.text)
+                found = [item["id"] for item in response.json()["items"]]
+                expected = [
+                    document["id"]
+                    for document in documents
+                    if value in {as_text(inner) for inner in values_at(document, field.path)}
+                ]
+                assert found == expected, (name, value)
+
+
+def wrong_texts(field: Field) -> list[str]:
+    if field.kind == "text" and not field.choices:
+        return []
+    return ["nonsense", "", '{"$ne": null}', "1e", "\x00", "9" * 30]
+
+
+async def test_a_value_of_the_wrong_kind_is_refused_by_name(
+    client: httpx.AsyncClient, document_type: DocumentType
+) -> None:
+    for field in document_type.fields.values():
+        for text in wrong_texts(field):
+            if field.kind in {"float", "decimal"} and text == "9" * 30:
+                continue
+            response = await client.get(address(document_type), params={f"{field.path}__eq": text})
+            assert response.status_code == 400, (field.path, text)
+            assert response.json()["code"] == "invalid_query"
+            assert [fault["parameter"] for fault in response.json()["errors"]] == [f"{field.path}__eq"]
+
+
+async def test_every_single_value_sorts_both_ways(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    await load(client, document_type, 8)
+    for field in document_type.fields.values():
+        up = await client.get(address(document_type), params={"sort": field.path})
+        if not field.is_sortable:
+            assert up.status_code == 400, field.path
+            assert up.json()["errors"][0]["parameter"] == "sort"
+            continue
+        assert up.status_code == 200, field.path
+        down = await client.get(
+            address(document_type), params={"sort": "-id" if field.path == "id" else f"-{field.path},-id"}
+        )
+        assert [item["id"] for item in down.json()["items"]] == [item["id"] for item in up.json()["items"]][::-1]
+
+
+async def test_every_field_can_be_asked_for_alone(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    document = await create(client, document_type)
+    for field in document_type.fields.values():
+        [item] = (await client.get(address(document_type), params={"fields": field.path})).json()["items"]
+
+        assert set(item) == {"id", field.path.partition(".")[0]}
+        assert values_at(item, field.path) == values_at(document, field.path)
+        for other in document_type.fields:
+            is_related = other == "id" or field.path.startswith(f"{other}.") or f"{other}.".startswith(f"{field.path}.")
+            if not is_related:
+                assert not any(values_at(item, other)), (field.path, other)
+
+
+async def test_search_finds_in_each_of_its_fields(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    documents = await load(client, document_type, 6)
+    for path in document_type.search:
+        for document in documents:
+            for value in values_at(document, path):
+                if not value:
+                    continue
+                part = value[1:20].upper()
+                response = await client.get(address(document_type), params={"q": part})
+                assert response.status_code == 200, response.text
+                assert document["id"] in [item["id"] for item in response.json()["items"]], (path, part)
+
+
+async def test_unknown_parameters_and_fields_are_refused_by_name(
+    client: httpx.AsyncClient, document_type: DocumentType
+) -> None:
+    params = {"nonsense": "1", "id__near": "1", "$where": "1", "sort": "nonsense", "fields": "nonsense", "cursor": "x"}
+
+    response = await client.get(address(document_type), params=params)
+
+    assert response.status_code == 400
+    assert {fault["parameter"] for fault in response.json()["errors"]} == set(params)
+
+
+async def test_one_odd_document_does_not_fail_the_page(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    collection = document_type.document_class.get_pymongo_collection()
+    names = [name for name in document_type.fields if "." not in name and name != "id"]
+    oddities = [{"a": [1]}, [[1], {"b": None}], 3.5, None, "text", b"bytes", DatetimeMS(10**15), Regex("x"), True]
+    # Of a compound index only one field may be an array, even by hand.
+    plain = {path: 1 for model in document_type.indexes for path in list(model.document["key"])[1:]}
+    await collection.insert_many([dict.fromkeys(names, odd) | plain for odd in oddities])
+    document = await create(client, document_type)
+
+    page = await client.get(address(document_type))
+
+    assert page.status_code == 200
+    assert document in page.json()["items"]
+    assert len(page.json()["items"]) == len(oddities) + 1
+    for item in page.json()["items"]:
+        assert (await client.get(address(document_type, item["id"]))).json() == item
+    for file_format in ("csv", "xlsx"):
+        assert (await client.get(f"{address(document_type)}/export/{file_format}")).status_code == 200
