@@ -8,20 +8,22 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import Enum
 from typing import Any
 
 import bson
 from bson import Decimal128, ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.decimal128 import create_decimal128_context
 from pydantic import BaseModel
 
 from service.documents.fields import Field, Kind
 from service.errors import Fault
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+DECIMAL128 = Context(prec=34, Emin=-6143, Emax=6144, clamp=1, traps=[Inexact, InvalidOperation, Overflow])
+"""IEEE 754-2008 decimal128, which refuses to round."""
+
 MAX_DEPTH = 32
 """Levels of objects and arrays in one document; MongoDB itself stops at 100."""
 
@@ -119,7 +121,7 @@ def stored_decimal(number: Decimal) -> Decimal128:
     if not number.is_finite():
         raise UnstorableError("a number is finite")
     try:
-        return Decimal128(create_decimal128_context().create_decimal(number))
+        return Decimal128(DECIMAL128.create_decimal(number))
     except ArithmeticError:
         raise UnstorableError("a decimal has at most 34 digits and an exponent from -6143 to 6144") from None
 

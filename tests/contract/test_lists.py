@@ -3,8 +3,8 @@
 from typing import Any
 
 import httpx
-from bson import DatetimeMS, Regex
 import pytest
+from bson import DatetimeMS, Regex
 
 from service.documents.fields import Field
 from service.documents.registry import DocumentType
