@@ -1,13 +1,16 @@
 """A real mongod for the whole run, the service over it, and a caller for each test."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import httpx
 import pytest
 import pytest_socket
 from fastapi import FastAPI
 from pydantic import SecretStr
+from pymongo import monitoring
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from starlette.types import Receive, Scope, Send
 
 from service.api.dependencies import Services, authenticate
@@ -24,7 +27,35 @@ TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything
 """Every type that the contract is tested with."""
 
 SECRET_KEY = "a secret key for the tests, 32 bytes and more"
+DATABASE = "dossier-tests"
 CALLER_ID = "00000000000000000000ca11"
+
+
+class CommandRecorder(CommandListener):
+    """Keeps the commands that are sent to MongoDB."""
+
+    def __init__(self) -> None:
+        self.commands: list[Mapping[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Keep one."""
+        if event.database_name == DATABASE:
+            self.commands.append(event.command)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing to keep."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing to keep."""
+
+    @property
+    def names(self) -> list[str]:
+        """What each command is called."""
+        return [next(iter(command)) for command in self.commands]
+
+
+RECORDER = CommandRecorder()
+monitoring.register(RECORDER)
 
 
 def pytest_runtest_setup() -> None:
@@ -53,7 +84,7 @@ def settings(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Sett
         _env_file=None,
         data_dir=tmp_path_factory.mktemp("unused"),
         mongodb_uri=SecretStr(mongodb_uri),
-        mongodb_database="dossier-tests",
+        mongodb_database=DATABASE,
         secret_key=SecretStr(SECRET_KEY),
         log_level="warning",
     )
@@ -113,3 +144,10 @@ def client(
     mark = request.node.get_closest_marker("caller")
     as_caller(mark.kwargs["scopes"] if mark else services.scopes)
     return anonymous
+
+
+@pytest.fixture
+def recorder(anonymous: httpx.AsyncClient) -> CommandRecorder:
+    """The commands that this test's requests send to MongoDB."""
+    RECORDER.commands.clear()
+    return RECORDER

@@ -1,7 +1,8 @@
 """Reads and writes documents of one type; each write is one atomic command."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, cast
@@ -11,13 +12,18 @@ import pymongo
 from bson import ObjectId
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ExecutionTimeout
 
 from service.documents.base import now
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
 from service.documents.values import CODEC, OBJECT_ID, Presenter
-from service.errors import NotFoundError, RevisionMismatchError, WriteConflictError
+from service.errors import (
+    DatabaseUnavailableError,
+    NotFoundError,
+    QueryTooExpensiveError,
+    RevisionMismatchError,
+    WriteConflictError,
+)
 from service.store.failures import driver_errors, query_errors
 from service.store.projection import projection_of, prune, tree_of
 from service.store.query import CountMode, ListQuery, Selection
@@ -74,10 +80,19 @@ class Repository:
         with driver_errors(), pymongo.timeout(self._limits.operation_seconds):
             yield
 
-    @contextmanager
-    def _query(self) -> Iterator[None]:
-        with query_errors(), pymongo.timeout(self._limits.query_seconds):
-            yield
+    @asynccontextmanager
+    async def _query(self) -> AsyncGenerator[int]:
+        """The time that MongoDB may work on the query inside, in milliseconds.
+
+        Not `pymongo.timeout`: that ends the client's wait when it ends the server's work, so that a query that took
+        too long could not be told from a server that is gone.
+        """
+        try:
+            async with asyncio.timeout(self._limits.query_seconds + self._limits.operation_seconds):
+                with query_errors():
+                    yield int(self._limits.query_seconds * 1000)
+        except TimeoutError as error:
+            raise DatabaseUnavailableError from error
 
     async def get(self, document_id: str) -> Presented:
         """One document. Raises NotFoundError, also for what is no ObjectId."""
@@ -90,16 +105,19 @@ class Repository:
     async def page(self, query: ListQuery) -> Page:
         """Part of a list; a total that runs out of time is None. Raises QueryTooExpensiveError."""
         selection = query.selection
-        with self._query():
-            async with self._collection.find(
+        async with (
+            self._query() as max_time_ms,
+            self._collection.find(
                 selection.filter,
                 projection_of(self.document_type, selection.fields),
                 sort=list(selection.sort),
                 skip=query.skip,
                 limit=query.limit + 1,
                 batch_size=query.limit + 2,  # one batch, and no cursor left behind it
-            ) as cursor:
-                stored = await cursor.to_list()
+                max_time_ms=max_time_ms,
+            ) as cursor,
+        ):
+            stored = await cursor.to_list()
         total, relation = await self._total(selection.filter, query.count)
         items = [self._presenter.present(document) for document in stored[: query.limit]]
         if selection.fields:
@@ -113,11 +131,11 @@ class Repository:
         if mode == "none":
             return None, None
         options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode == "capped" else {}
-        with driver_errors(), pymongo.timeout(self._limits.query_seconds):
-            try:
-                total = await self._collection.count_documents(selected, **options)
-            except ExecutionTimeout:
-                return None, None
+        try:
+            async with self._query() as max_time_ms:
+                total = await self._collection.count_documents(selected, maxTimeMS=max_time_ms, **options)
+        except QueryTooExpensiveError:
+            return None, None
         if mode == "capped" and total > CAPPED_TOTAL:
             return CAPPED_TOTAL, "gte"
         return total, "eq"
