@@ -1,0 +1,114 @@
+"""The docs are true: every setting, error code, script and module stands where a reader looks for it."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.auth.scopes import ACTIONS
+from service.errors import FaultyInputError, ServiceError
+from service.settings import Settings
+from service.store.query import COUNT_MODES
+from service.transfer.formats import DELIMITERS, FORMATS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+SETTINGS = {f"DOSSIER_{name.upper()}": info for name, info in Settings.model_fields.items()}
+
+
+def errors_below(parent: type[ServiceError]) -> list[type[ServiceError]]:
+    found = [error for child in parent.__subclasses__() for error in [child, *errors_below(child)]]
+    return [error for error in found if error is not FaultyInputError]
+
+
+def test_the_readme_and_the_example_name_every_setting() -> None:
+    for text in (README, EXAMPLE):
+        assert set(re.findall(r"DOSSIER_[A-Z_]+", text)) == set(SETTINGS)
+
+
+def test_the_example_shows_the_defaults() -> None:
+    shown = dict(re.findall(r"^# (DOSSIER_[A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    for name, info in SETTINGS.items():
+        if info.default is not None:
+            assert type(info.default)(shown[name]) == info.default, name
+        else:
+            assert name == "DOSSIER_MONGODB_URI" or shown[name] == "", name
+
+
+def test_the_readme_shows_the_defaults() -> None:
+    rows = re.findall(r"^\| (`DOSSIER_[^|]+) \|([^|]*)\|", README, re.MULTILINE)
+    shown = {
+        name.strip("`"): value.strip(" `")
+        for names, values in rows
+        for name, value in zip(names.split(", "), values.split(", "), strict=True)
+    }
+    for name, info in SETTINGS.items():
+        expected = "" if info.default is None else str(info.default)
+        assert shown[name] in {expected, expected.removesuffix(".0")}, name
+
+
+@pytest.mark.parametrize("error", errors_below(ServiceError), ids=lambda error: error.code)
+def test_the_readme_and_the_tree_name_every_error(error: type[ServiceError]) -> None:
+    assert f"| `{error.code}` | {error.status} |" in README
+
+
+def test_the_readme_names_every_script() -> None:
+    scripts = {path.name for path in (ROOT / "scripts").iterdir() if not path.suffix}
+    line = re.search(r"^scripts/\n +(.*)$", README, re.MULTILINE)
+    assert line is not None
+    assert set(line[1].split()) == scripts
+
+
+def test_the_readme_names_every_module_of_documents_and_store() -> None:
+    for folder in ("", "documents", "store"):
+        for path in (ROOT / "service" / folder).glob("[!_]*.py"):
+            assert re.search(rf"\b{path.name}\b", README), path
+
+
+def test_the_readme_names_scopes_formats_and_options() -> None:
+    for word in (*(f"NAME:{action}" for action in ACTIONS), *FORMATS, *DELIMITERS, *COUNT_MODES):
+        assert word in README, word
+
+
+def test_scripts_are_sound_shell() -> None:
+    for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]:
+        if not path.suffix:
+            subprocess.run(["bash", "-n", path], check=True)
+
+
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_compose_sets_only_settings_that_exist() -> None:
+    services = compose()["services"]
+
+    assert set(services["dossier"]["environment"]) <= set(SETTINGS)
+    assert "?replicaSet=rs0" in services["dossier"]["environment"]["DOSSIER_MONGODB_URI"]
+    assert services["dossier"]["depends_on"]["mongodb"]["condition"] == "service_healthy"
+    assert services["mongodb"]["image"] == "mongo:8.0"
+    assert "ports" not in services["mongodb"]
+    assert "healthcheck" in services["mongodb"]
+
+
+def test_the_image_runs_as_nobody_special_and_tells_its_health() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert dockerfile.count("FROM ") == 2
+    assert "\nUSER dossier\n" in dockerfile
+    assert "HEALTHCHECK" in dockerfile
+    assert set(re.findall(r"DOSSIER_[A-Z_]+", dockerfile)) <= set(SETTINGS)
+    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+        for name in source.split():
+            assert (ROOT / name).exists(), name
+
+
+def test_versions_are_pinned_without_an_index_address() -> None:
+    lines = (ROOT / "scripts" / "constraints.txt").read_text().splitlines()
+
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", line) for line in lines if not line.startswith("#"))
+    assert not {"motor", "mongomock-motor", "mongomock"} & {line.partition("==")[0].lower() for line in lines}
