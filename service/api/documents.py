@@ -13,7 +13,7 @@ from service.api.bodies import JSON, MERGE_PATCH, read_json
 from service.api.conditions import etag, if_match, is_not_modified
 from service.api.dependencies import ServicesDependency, authorize
 from service.api.exports import export_documents
-from service.api.parameters import EXPORT_PARAMETERS, LIST_PARAMETERS
+from service.api.parameters import export_parameters, list_parameters
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
 from service.errors import (
@@ -63,7 +63,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
         summary=f"A page of {name}",
         dependencies=[_scope(name, "read")],
         responses={200: schema("Page", "A page"), **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError)},
-        openapi_extra={"parameters": LIST_PARAMETERS},
+        openapi_extra={"parameters": list_parameters(document_type)},
     )
     async def list_documents(request: Request, documents: RepositoryDependency) -> Response:
         query = read_list_query(document_type, request.query_params.multi_items())
@@ -102,7 +102,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
             },
             **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
         },
-        openapi_extra={"parameters": EXPORT_PARAMETERS},
+        openapi_extra={"parameters": export_parameters(document_type)},
     )
     async def export(request: Request, format_name: str, documents: RepositoryDependency) -> Response:
         return await export_documents(documents, format_name, request.query_params.multi_items())

@@ -1,7 +1,11 @@
 """The query parameters that lists and exports take, as OpenAPI shows them."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from service.documents.fields import Kind
+from service.documents.registry import DocumentType
+from service.documents.values import OBJECT_ID
 from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS
 from service.store.regex import MAX_PATTERN_LENGTH
 from service.transfer.formats import DELIMITERS, FORMATS
@@ -23,18 +27,9 @@ SELECTION_PARAMETERS = [
     ),
     _parameter("sort", f"Up to {MAX_SORT_FIELDS} fields, - for descending: `-created_at,name`."),
     _parameter("fields", "The fields that are wanted, by their dotted paths: `name,profile.addresses.city`."),
-    {
-        "name": "filter",
-        "in": "query",
-        "description": "Any field by its dotted path, and the value that it must have: `profile.addresses.city=北京`.",
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-        "style": "form",
-        "explode": True,
-    },
 ]
 
-LIST_PARAMETERS = [
-    *SELECTION_PARAMETERS,
+PAGE_PARAMETERS = [
     _parameter("limit", "Documents on a page.", type="integer", minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
     _parameter("skip", "Documents before the page.", type="integer", minimum=0, maximum=MAX_SKIP, default=0),
     _parameter(
@@ -42,7 +37,7 @@ LIST_PARAMETERS = [
     ),
 ]
 
-EXPORT_PARAMETERS = [
+FILE_PARAMETERS = [
     {
         "name": "format_name",
         "in": "path",
@@ -50,7 +45,6 @@ EXPORT_PARAMETERS = [
         "description": "The kind of file.",
         "schema": {"enum": list(FORMATS)},
     },
-    *SELECTION_PARAMETERS,
     _parameter("explode", "An array that gets a row for each of its elements: `profile.addresses`."),
     _parameter("delimiter", "CSV: what stands between cells.", enum=list(DELIMITERS), default="comma"),
     _parameter("bom", "CSV: start with a byte order mark, for Excel.", type="boolean", default=False),
@@ -58,3 +52,37 @@ EXPORT_PARAMETERS = [
         "raw", "CSV: leave texts alone that a spreadsheet would run as formulas.", type="boolean", default=False
     ),
 ]
+
+KIND_SCHEMAS: Mapping[Kind, Mapping[str, Any]] = {
+    Kind.INTEGER: {"type": "integer"},
+    Kind.FLOAT: {"type": "number"},
+    Kind.BOOLEAN: {"type": "boolean"},
+    Kind.DATE: {"format": "date"},
+    Kind.DATETIME: {"format": "date-time"},
+    Kind.OBJECT_ID: {"pattern": OBJECT_ID.pattern},
+}
+
+
+def list_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    """What a type's list takes."""
+    return _with_filters(document_type, [*SELECTION_PARAMETERS, *PAGE_PARAMETERS])
+
+
+def export_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    """What a type's export takes."""
+    return _with_filters(document_type, [*FILE_PARAMETERS, *SELECTION_PARAMETERS])
+
+
+def _with_filters(document_type: DocumentType, parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    taken = {parameter["name"] for parameter in parameters}
+    filters = [
+        _parameter(
+            f"{field.path}__eq" if field.path in taken else field.path,
+            "Only documents with this value" + (" among others." if field.is_repeated else "."),
+            **KIND_SCHEMAS.get(field.kind, {}),
+            **({"enum": list(field.choices)} if field.choices else {}),
+        )
+        for field in document_type.fields.values()
+        if field.is_scalar
+    ]
+    return [*parameters, *filters]

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from bson import DatetimeMS, Regex
+from fastapi import FastAPI
 
 from service.documents.fields import Field
 from service.documents.registry import DocumentType
@@ -165,6 +166,13 @@ async def test_unknown_parameters_and_fields_are_refused_by_name(
 
     assert response.status_code == 400
     assert {fault["parameter"] for fault in response.json()["errors"]} == set(params)
+
+
+async def test_every_parameter_is_described(app: FastAPI, document_type: DocumentType) -> None:
+    described = {parameter["name"] for parameter in app.openapi()["paths"][address(document_type)]["get"]["parameters"]}
+    named = {"q", "q_mode", "sort", "fields", "limit", "skip", "count"}
+    filters = {field.path for field in document_type.fields.values() if field.is_scalar}
+    assert described == named | {f"{path}__eq" if path in named else path for path in filters}
 
 
 async def test_one_odd_document_does_not_fail_the_page(client: httpx.AsyncClient, document_type: DocumentType) -> None:
