@@ -20,7 +20,7 @@ from rich.table import Table
 from service.app import create_app
 from service.auth.accounts import Account, Accounts
 from service.auth.passwords import WeakPasswordError
-from service.documents.registry import registered_types
+from service.documents.registry import DocumentType, registered_types
 from service.errors import ServiceError, StartupError
 from service.observability import configure_logging
 from service.samples import Sampler
@@ -87,7 +87,9 @@ def _with_secret_key(settings: Settings) -> Settings:
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; by default DOSSIER_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; by default DOSSIER_PORT.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port, 0 for a free one; by default DOSSIER_PORT.")
+    ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Load so many sample documents of each type, if it has none.")] = 0,
 ) -> None:
     """Run the service, and in development a MongoDB for it."""
@@ -144,14 +146,15 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
             password = await Accounts().create_first(settings.admin_username, given)
         limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
         ids: dict[str, list[str]] = {}
-        for document_type in sorted(types, key=lambda document_type: "owner_id" in document_type.fields):
+        for document_type in sorted(types, key=_has_references):
             documents = Repository(document_type, limits)
             if sample and not await documents.any():
-                references = {"owner_id": ids.get("users", [])} if "owner_id" in document_type.fields else {}
-                ids[document_type.name] = await documents.load(
-                    Sampler(document_type, references=references).bodies(sample)
-                )
+                ids[document_type.name] = await documents.load(Sampler(document_type, ids=ids).bodies(sample))
         return password
+
+
+def _has_references(document_type: DocumentType) -> bool:
+    return any(field.references for field in document_type.fields.values())
 
 
 def _run(work: Callable[[Accounts], Awaitable[T]]) -> T:

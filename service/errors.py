@@ -31,6 +31,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from structlog.contextvars import get_contextvars
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -102,7 +103,7 @@ class FaultyInputError(ServiceError):
     """The input has faults."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        where = ", ".join(dict.fromkeys(fault.parameter or fault.pointer or "/" for fault in faults))
+        where = ", ".join(dict.fromkeys(fault.parameter or fault.pointer or "the whole body" for fault in faults))
         super().__init__(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {where}", faults=faults)
 
 
@@ -262,6 +263,17 @@ def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+def _allowed_methods(request: Request) -> str:
+    """Of all routes with this path; the framework names those of one."""
+    paths = request.app.openapi()["paths"].items()
+    return ", ".join(
+        method.upper()
+        for path, operations in paths
+        if compile_path(path)[0].fullmatch(request.url.path)
+        for method in operations
+    )
+
+
 def install_handlers(app: FastAPI) -> None:
     """Let every error of the tree, and the framework's own, leave as a problem."""
 
@@ -269,10 +281,12 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, ServiceError)
         return error.response()
 
-    async def answer_framework(_request: Request, error: Exception) -> Response:
+    async def answer_framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == MethodNotAllowedError.status:
-            return MethodNotAllowedError("See the Allow header.", headers=error.headers).response()
+            return MethodNotAllowedError(
+                "See the Allow header.", headers={"Allow": _allowed_methods(request)}
+            ).response()
         if error.status_code == NotFoundError.status:
             return NotFoundError("No such address.").response()
         raise error

@@ -8,6 +8,7 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from structlog.typing import Processor
@@ -70,6 +71,7 @@ class RequestContextMiddleware:
         bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         status: int | None = None
+        is_whole = True
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -80,7 +82,10 @@ class RequestContextMiddleware:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            is_whole = False
         except Exception:
+            is_whole = False
             log.exception("request failed")
             if status is not None:
                 raise  # the answer has begun: only a broken connection can still say that it is not whole
@@ -93,5 +98,6 @@ class RequestContextMiddleware:
                 method=scope["method"],
                 route=getattr(route, "path", None),
                 status=status,
+                is_whole=is_whole,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
             )

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from service.documents.fields import Field, Kind
@@ -58,11 +59,15 @@ class Sampler:
     """Makes bodies that POST takes, each like the type's example with other values."""
 
     def __init__(
-        self, document_type: DocumentType, seed: int = 1, references: Mapping[str, Sequence[str]] | None = None
+        self, document_type: DocumentType, seed: int = 1, ids: Mapping[str, Sequence[str]] | None = None
     ) -> None:
-        """`references` has ids of existing documents for fields that hold such, by path."""
+        """`ids` has those of existing documents, by the names of their types, for fields that refer to them."""
         self._type = document_type
-        self._references = references or {}
+        self._references = {
+            field.path: (ids or {}).get(field.references or "", [])
+            for field in document_type.fields.values()
+            if "." not in field.path
+        }
         self._unique = {
             path for index in document_type.indexes if index.document.get("unique") for path in index.document["key"]
         }
@@ -99,8 +104,16 @@ class Sampler:
         return maker(self) if maker else example
 
     def _unique_value(self, example: Any, field: Field) -> Any:
-        if isinstance(example, int):
+        if field.kind in {Kind.INTEGER, Kind.FLOAT}:
             return example + self.number
+        if field.kind is Kind.DECIMAL:
+            return str(Decimal(example) + self.number)
+        if field.kind is Kind.DATE:
+            return (date.fromisoformat(example) + timedelta(days=self.number)).isoformat()
+        if field.kind is Kind.DATETIME:
+            return (datetime.fromisoformat(example) + timedelta(seconds=self.number)).isoformat()
+        if field.kind is Kind.OBJECT_ID:
+            return f"{(int(example, 16) + self.number) % 2**96:024x}"
         if "@" in str(example):
             return f"{self.person[1]}.{self.number}@example.org"
         return f"{example}-{self.number:07}"[-(field.max_length or 100) :]

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
+USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
 
@@ -20,6 +21,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # there are secrets in it
     )
 
     environment: Literal["development", "production"] = "development"
@@ -43,7 +45,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     """Signs access tokens; at least 32 bytes. Unset in development: made once, kept in the data directory."""
 
-    admin_username: str = Field(default="admin", pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    admin_username: str = Field(default="admin", pattern=USERNAME_PATTERN)
     """Name of the account that is made when there is none."""
 
     admin_password: SecretStr | None = None

@@ -10,13 +10,13 @@ from service.api.bodies import JSON, media_type_of, read_body
 from service.api.dependencies import TOKEN_PATH, ServicesDependency, authorize
 from service.auth.scopes import allowed_scopes
 from service.auth.tokens import Caller
-from service.errors import AuthenticationError, DatabaseUnavailableError, TokenRequestError, problems
+from service.errors import AuthenticationError, BodyTooLargeError, DatabaseUnavailableError, TokenRequestError, problems
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16_384
 DEFAULT_CLIENT = "dossier"
 
-router = APIRouter(tags=["auth"])
+router = APIRouter(tags=["auth"], default_response_class=Response)
 
 TOKEN_REQUEST: dict[str, Any] = {
     "requestBody": {
@@ -56,7 +56,7 @@ TOKEN_REQUEST: dict[str, Any] = {
             "description": TokenRequestError.title(),
             "content": {JSON: {"schema": {"$ref": "#/components/schemas/TokenError"}}},
         },
-        **problems(DatabaseUnavailableError),
+        **problems(BodyTooLargeError, DatabaseUnavailableError),
     },
     openapi_extra=TOKEN_REQUEST,
 )

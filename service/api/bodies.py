@@ -43,9 +43,6 @@ async def read_json(request: Request, max_bytes: int, media_types: Collection[st
         raise UnsupportedMediaTypeError(f"Send {expected}, not {media_type or 'nothing'!r}.", headers={name: expected})
     body = await read_body(request, max_bytes)
     try:
-        value, faults = load_json(body)
+        return load_json(body)
     except InvalidJsonError as error:
         raise ValidationFailedError([Fault("invalid_json", str(error), "")]) from None
-    if faults:
-        raise ValidationFailedError(faults)
-    return value

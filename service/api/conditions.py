@@ -5,15 +5,15 @@ import re
 from fastapi import Request
 
 from service.errors import InvalidHeaderError
-from service.store.repository import Presented, Revisions
+from service.store.repository import Presented, Revisions, revision_of
 
-ENTITY_TAG = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"\s*')
+LIST_ITEM = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|$)')
 REVISION = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def etag(document: Presented) -> str:
     """The document's entity tag."""
-    return f'"{document.get("revision", 0)}"'
+    return f'"{revision_of(document)}"'
 
 
 def if_match(request: Request) -> Revisions:
@@ -26,7 +26,7 @@ def is_not_modified(request: Request, document: Presented) -> bool:
     if "if-none-match" not in request.headers:
         return False
     revisions = _revisions(request, "if-none-match", take_weak=True)
-    return revisions is None or document.get("revision", 0) in revisions
+    return revisions is None or revision_of(document) in revisions
 
 
 def _revisions(request: Request, header: str, *, take_weak: bool) -> Revisions:
@@ -35,11 +35,16 @@ def _revisions(request: Request, header: str, *, take_weak: bool) -> Revisions:
     text = ",".join(values)
     if not values or text.strip() == "*":
         return None
-    tags = [ENTITY_TAG.fullmatch(part) for part in text.split(",")]
-    if not all(tags):
+    tags: list[re.Match[str]] = []
+    position = 0
+    while position < len(text):
+        item = LIST_ITEM.match(text, position)
+        if item is None:
+            break
+        position = item.end()
+        if item["opaque"] is not None:  # RFC 9110 §5.6.1: a list may have empty items
+            tags.append(item)
+    if position < len(text) or not tags:
         raise InvalidHeaderError(f'{header.title()} is *, or entity tags like "3", with their quotes.')
-    return frozenset(
-        int(tag["opaque"])
-        for tag in tags
-        if tag and (take_weak or not tag["weak"]) and REVISION.fullmatch(tag["opaque"])
-    )
+    accepted = [tag["opaque"] for tag in tags if take_weak or not tag["weak"]]
+    return frozenset(int(opaque) for opaque in accepted if REVISION.fullmatch(opaque))

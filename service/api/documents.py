@@ -6,14 +6,14 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Request, Response, Security
 from fastapi.params import Security as SecurityParameter
 
 from service.api.bodies import JSON, MERGE_PATCH, read_json
 from service.api.conditions import etag, if_match, is_not_modified
 from service.api.dependencies import ServicesDependency, authorize
 from service.api.exports import export_documents
-from service.api.parameters import export_parameters, list_parameters
+from service.api.parameters import export_parameters, header_parameter, list_parameters, read_parameters
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
 from service.errors import (
@@ -41,6 +41,9 @@ from service.transfer.formats import FORMATS
 
 ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
 ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
+IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
+IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the document still has this entity tag.")
 ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, RevisionMismatchError)
 
 
@@ -48,7 +51,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
     """All routes of one type, under its name."""
     name, title = document_type.name, document_type.title
     one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
-    router = APIRouter(prefix=f"/api/v1/{name}", tags=[name])
+    router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response)
     schema = partial(_schema, title)
     body = partial(_request_body, title)
 
@@ -62,11 +65,14 @@ def document_router(document_type: DocumentType) -> APIRouter:
         operation_id=f"list_{name}",
         summary=f"A page of {name}",
         dependencies=[_scope(name, "read")],
-        responses={200: schema("Page", "A page"), **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError)},
+        responses={
+            200: schema("Page", "A page", "Link"),
+            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
+        },
         openapi_extra={"parameters": list_parameters(document_type)},
     )
     async def list_documents(request: Request, documents: RepositoryDependency) -> Response:
-        query = read_list_query(document_type, request.query_params.multi_items())
+        query = read_list_query(document_type, read_parameters(request))
         page = await documents.page(query)
         headers = _link(request, query) if page.has_next else {}
         return Response(_page_body(page), headers=headers, media_type=JSON)
@@ -77,7 +83,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
         operation_id=f"create_{one}",
         summary=f"Create a {title}",
         dependencies=[_scope(name, "write")],
-        responses={201: schema("", "Created"), **problems(*ALWAYS, *ON_BODY, DuplicateValueError)},
+        responses={201: schema("", "Created", "ETag", "Location"), **problems(*ALWAYS, *ON_BODY, DuplicateValueError)},
         openapi_extra=body("Create", JSON),
     )
     async def create_document(
@@ -95,6 +101,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
         responses={
             200: {
                 "description": "The file",
+                "headers": {"Content-Disposition": {"schema": {"type": "string"}}},
                 "content": {
                     file_format.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
                     for file_format in FORMATS.values()
@@ -104,8 +111,8 @@ def document_router(document_type: DocumentType) -> APIRouter:
         },
         openapi_extra={"parameters": export_parameters(document_type)},
     )
-    async def export(request: Request, format_name: str, documents: RepositoryDependency) -> Response:
-        return await export_documents(documents, format_name, request.query_params.multi_items())
+    async def export(request: Request, format_name: FormatName, documents: RepositoryDependency) -> Response:
+        return await export_documents(documents, format_name, read_parameters(request))
 
     @router.get(
         "/{document_id}",
@@ -113,10 +120,11 @@ def document_router(document_type: DocumentType) -> APIRouter:
         summary=f"One {title}",
         dependencies=[_scope(name, "read")],
         responses={
-            200: schema("", "The document"),
+            200: schema("", "The document", "ETag"),
             304: {"description": "Not changed since"},
             **problems(*ALWAYS, NotFoundError, InvalidHeaderError),
         },
+        openapi_extra={"parameters": [IF_NONE_MATCH]},
     )
     async def get_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
         document = await documents.get(document_id)
@@ -129,8 +137,11 @@ def document_router(document_type: DocumentType) -> APIRouter:
         operation_id=f"replace_{one}",
         summary=f"Replace a {title}",
         dependencies=[_scope(name, "write")],
-        responses={200: schema("", "As it is now"), **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError)},
-        openapi_extra=body("Create", JSON),
+        responses={
+            200: schema("", "As it is now", "ETag"),
+            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError),
+        },
+        openapi_extra=body("Create", JSON) | {"parameters": [IF_MATCH]},
     )
     async def replace_document(
         request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
@@ -145,10 +156,10 @@ def document_router(document_type: DocumentType) -> APIRouter:
         summary=f"Change parts of a {title} (RFC 7396)",
         dependencies=[_scope(name, "write")],
         responses={
-            200: schema("", "As it is now"),
+            200: schema("", "As it is now", "ETag"),
             **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError),
         },
-        openapi_extra=body("Patch", JSON, MERGE_PATCH),
+        openapi_extra=body("Patch", JSON, MERGE_PATCH) | {"parameters": [IF_MATCH]},
     )
     async def patch_document(
         request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
@@ -166,6 +177,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
         summary=f"Delete a {title}",
         dependencies=[_scope(name, "delete")],
         responses=problems(*ALWAYS, *ON_CHANGE),
+        openapi_extra={"parameters": [IF_MATCH]},
     )
     async def delete_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
         await documents.delete(document_id, if_match(request))
@@ -179,9 +191,10 @@ def _scope(name: str, action: str) -> SecurityParameter:
     return dependency
 
 
-def _schema(title: str, suffix: str, description: str) -> dict[str, Any]:
+def _schema(title: str, suffix: str, description: str, *headers: str) -> dict[str, Any]:
     reference = {"$ref": REF_TEMPLATE.format(model=f"{title}{suffix}")}
-    return {"description": description, "content": {JSON: {"schema": reference}}}
+    described = {header: {"schema": {"type": "string"}} for header in headers}
+    return {"description": description, "headers": described, "content": {JSON: {"schema": reference}}}
 
 
 def _request_body(title: str, suffix: str, *media_types: str) -> dict[str, Any]:
@@ -202,5 +215,5 @@ def _link(request: Request, query: ListQuery) -> dict[str, str]:
     skip = query.skip + query.limit
     if skip > MAX_SKIP:
         return {}
-    kept: Sequence[tuple[str, str]] = [pair for pair in request.query_params.multi_items() if pair[0] != "skip"]
+    kept: Sequence[tuple[str, str]] = [pair for pair in read_parameters(request) if pair[0] != "skip"]
     return {"Link": f'<{request.url.path}?{urlencode([*kept, ("skip", skip)])}>; rel="next"'}

@@ -10,7 +10,7 @@ from service.errors import DatabaseUnavailableError, problems
 READY_SECONDS = 1.5
 """Shorter than the 2 s that a load balancer waits."""
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], default_response_class=Response)
 
 STATUS = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Health"}}}}
 

@@ -1,18 +1,52 @@
 """The query parameters that lists and exports take, as OpenAPI shows them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Request
 
 from service.documents.fields import Kind
 from service.documents.registry import DocumentType
 from service.documents.values import OBJECT_ID
+from service.errors import Fault, InvalidQueryError
 from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS
 from service.store.regex import MAX_PATTERN_LENGTH
-from service.transfer.formats import DELIMITERS, FORMATS
+from service.transfer.formats import DELIMITERS
+
+BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+def read_parameters(request: Request) -> list[tuple[str, str]]:
+    """The query string's names and values, in UTF-8, escaped or not. Raises InvalidQueryError where it is none."""
+    pairs: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    for part in request.scope["query_string"].split(b"&"):
+        name, _, value = part.decode(errors="surrogateescape").replace("+", " ").partition("=")
+        try:
+            pair = tuple(unquote_to_bytes(text.encode(errors="surrogateescape")).decode() for text in (name, value))
+        except UnicodeDecodeError:
+            pair = None
+        if pair is None or BAD_ESCAPE.search(name + value):
+            shown = name.encode(errors="replace").decode()
+            faults.append(
+                Fault("invalid_encoding", "UTF-8, with %XX where it is escaped, is expected", parameter=shown)
+            )
+        elif part:
+            pairs.append((pair[0], pair[1]))
+    if faults:
+        raise InvalidQueryError(faults)
+    return pairs
 
 
 def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string"} | schema}
+
+
+def header_parameter(name: str, description: str) -> dict[str, Any]:
+    """A header that a route reads, as OpenAPI shows it."""
+    return _parameter(name, description) | {"in": "header"}
 
 
 SELECTION_PARAMETERS = [
@@ -38,13 +72,6 @@ PAGE_PARAMETERS = [
 ]
 
 FILE_PARAMETERS = [
-    {
-        "name": "format_name",
-        "in": "path",
-        "required": True,
-        "description": "The kind of file.",
-        "schema": {"enum": list(FORMATS)},
-    },
     _parameter("explode", "An array that gets a row for each of its elements: `profile.addresses`."),
     _parameter("delimiter", "CSV: what stands between cells.", enum=list(DELIMITERS), default="comma"),
     _parameter("bom", "CSV: start with a byte order mark, for Excel.", type="boolean", default=False),

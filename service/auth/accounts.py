@@ -1,21 +1,20 @@
 """Accounts: who there is, and what each may ask for."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated
 
 from beanie import PydanticObjectId
 from bson import ObjectId
-from pydantic import Field
 
 from service.auth.passwords import PasswordHasher
 from service.auth.scopes import is_pattern
 from service.documents.base import Record, now, unique
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
+from service.settings import USERNAME_PATTERN
 from service.store.failures import driver_errors
 
-USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 RECHECK_SECONDS = 15
 """How long a worker may go on serving an account that was disabled elsewhere."""
 
@@ -23,7 +22,7 @@ RECHECK_SECONDS = 15
 class Account(Record):
     """Somebody, or some program, that may sign in."""
 
-    username: Annotated[str, Field(pattern=USERNAME_PATTERN)]
+    username: str
     password_hash: str
     scopes: list[str]
     """Patterns: `users:read`, `*:read`, `*`."""
@@ -68,12 +67,11 @@ class Accounts:
             raise ValidationFailedError(
                 [Fault("invalid_scope", f"{scope!r} is no scope", "/scopes") for scope in wrong]
             )
-        account = Account(
-            id=PydanticObjectId(),
-            username=username,
-            password_hash=await self._passwords.hash(password),
-            scopes=list(scopes),
-        )
+        if not re.fullmatch(USERNAME_PATTERN, username):
+            message = "a name has up to 64 letters, digits and . _ @ -, and starts with a letter or digit"
+            raise ValidationFailedError([Fault("invalid_username", message, "/username")])
+        password_hash = await self._passwords.hash(password)
+        account = Account(id=PydanticObjectId(), username=username, password_hash=password_hash, scopes=list(scopes))
         with driver_errors():
             await account.insert()
         return account

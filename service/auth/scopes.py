@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from service.documents.registry import DocumentType
 
 ACTIONS: Mapping[str, str] = {
-    "read": "read and search",
-    "write": "create and change",
-    "delete": "delete",
-    "export": "download as files",
+    "read": "Read and search {}",
+    "write": "Create and change {}",
+    "delete": "Delete {}",
+    "export": "Download {} as files",
 }
 
 
@@ -20,7 +20,7 @@ PATTERN = re.compile(r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)")
 def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
     """Every scope that a route may ask for, with what it allows."""
     return {
-        f"{document_type.name}:{action}": f"{meaning.capitalize()} {document_type.name}"
+        f"{document_type.name}:{action}": meaning.format(document_type.name)
         for document_type in document_types
         for action, meaning in ACTIONS.items()
     }

@@ -1,6 +1,7 @@
 """What every document type is made of: `Record`, `Part` for what is nested in it, and its indexes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
@@ -13,6 +14,16 @@ Email = Annotated[EmailStr, StringConstraints(to_lower=True)]
 
 SERVER_FIELDS = ("id", "created_at", "updated_at", "revision")
 """Set by the server alone; ignored in a body, so that what GET answered can be PUT back."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Marks a field that holds ids of another type: `Annotated[PydanticObjectId, Reference("users")]`.
+
+    MongoDB does not check it; sample data follows it.
+    """
+
+    name: str
 
 
 def now() -> datetime:
@@ -34,7 +45,7 @@ def unique(*paths: str) -> IndexModel:
 class Part(BaseModel):
     """Something nested in a document; refuses fields that it does not declare."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True)
 
 
 class Record(Document):

@@ -7,7 +7,7 @@ from typing import Annotated
 from beanie import PydanticObjectId
 from pydantic import Field
 
-from service.documents.base import Record, index, unique
+from service.documents.base import Record, Reference, index, unique
 from service.documents.user import Tag
 
 
@@ -23,7 +23,7 @@ class Item(Record):
     tags: Annotated[list[Tag], Field(max_length=50)] = []
     is_available: bool = True
     released_on: date | None = None
-    owner_id: Annotated[PydanticObjectId, Field(description="The id of a user")] | None = None
+    owner_id: Annotated[PydanticObjectId, Reference("users")] | None = None
 
     class Settings(Record.Settings):
         """Where and how items are kept."""

@@ -8,22 +8,26 @@ from typing import Any
 
 import orjson
 
-from service.documents.values import MAX_DEPTH, to_stored
-from service.errors import Fault
+from service.documents.values import MAX_DEPTH
 
 
 class InvalidJsonError(ValueError):
     """A text that is no JSON, or none whose meaning is certain."""
 
 
-def load_json(body: bytes) -> tuple[Any, list[Fault]]:
-    """A JSON text as Python values, and the faults of what in it cannot be stored.
+class ExactNumber(str):
+    """The text of a number that a 64-bit float would round."""
 
-    A number that a 64-bit float would round comes as text, which a Decimal takes whole and a float refuses.
+    __slots__ = ()
+
+
+def load_json(body: bytes) -> Any:
+    """A JSON text as Python values, in which numbers that a float would round are ExactNumbers.
+
     Raises InvalidJsonError.
     """
     try:
-        value = json.loads(
+        return json.loads(
             body.decode(), object_pairs_hook=_unique_keys, parse_float=_exact_number, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError:
@@ -32,9 +36,6 @@ def load_json(body: bytes) -> tuple[Any, list[Fault]]:
         raise InvalidJsonError(f"this is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise InvalidJsonError(f"this is not JSON: {error}") from None
-    faults: list[Fault] = []
-    to_stored(value, faults)
-    return value, faults
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -44,12 +45,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _exact_number(text: str) -> float | str:
+def _exact_number(text: str) -> float | ExactNumber:
     number = float(text)
     try:
-        return number if Decimal(repr(number)) == Decimal(text) else text
+        return number if Decimal(repr(number)) == Decimal(text) else ExactNumber(text)
     except ArithmeticError:
-        return text
+        return ExactNumber(text)
 
 
 def _refuse_constant(name: str) -> None:

@@ -13,7 +13,7 @@ from pymongo import IndexModel
 
 import service.documents
 from service.documents.base import SERVER_FIELDS, Part, Record
-from service.documents.fields import Field, Kind, UnsupportedFieldError, fields_of, models_of
+from service.documents.fields import Field, Kind, describe, fields_of
 from service.errors import StartupError
 
 RESERVED_NAMES = frozenset({"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"})
@@ -96,25 +96,21 @@ def check_types(document_classes: Iterable[type[Record]]) -> tuple[DocumentType,
 
 def _concrete_subclasses(parent: type[Record]) -> Iterator[type[Record]]:
     for cls in parent.__subclasses__():
-        if cls.__subclasses__():
-            yield from _concrete_subclasses(cls)
-        else:
+        if not cls.__subclasses__() or hasattr(cls.Settings, "name"):
             yield cls
+        yield from _concrete_subclasses(cls)
 
 
 def type_faults(cls: type[Record]) -> list[str]:
     """All that keeps one class from being served; each fault one line, without the class's name."""
     if not issubclass(cls.Settings, Record.Settings):
         return ["its Settings must inherit: class Settings(Record.Settings)"]
-    faults = [*_name_faults(cls), *_model_faults(cls, cls), *_example_faults(cls)]
-    try:
-        for model in models_of(cls):
-            faults += _model_faults(cls, model)
-            if not issubclass(model, Part):
-                faults.append(f"{model.__name__} must inherit Part, so that unknown fields are refused")
-        fields = fields_of(cls)
-    except UnsupportedFieldError as error:
-        return [*faults, str(error)]
+    fields, faults = describe(cls)
+    faults += [*_name_faults(cls), *_member_faults(cls), *_example_faults(cls)]
+    for model in dict.fromkeys(field.model for field in fields.values() if field.model is not None):
+        faults += _member_faults(model)
+        if not issubclass(model, Part):
+            faults.append(f"{model.__name__} must inherit Part, so that unknown fields are refused")
     return [*faults, *_search_faults(cls, fields), *_index_faults(cls, fields)]
 
 
@@ -128,17 +124,16 @@ def _name_faults(cls: type[Record]) -> Iterator[str]:
         yield f"Settings.name {name!r} is taken by a route of the service"
 
 
-def _model_faults(cls: type[Record], model: type[BaseModel]) -> Iterator[str]:
+def _member_faults(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
-        if info.exclude or (model is cls and name in SERVER_FIELDS):
+        if info.exclude or name in SERVER_FIELDS:
             continue
         if "__" in name:
             yield f"field {name!r}: __ divides a field from an operator in a query"
         if info.alias not in {None, name}:
             yield f"field {name!r}: fields are stored and shown under their own names, so no alias"
-    for name in vars(model).get("__annotations__", {}):
-        if name.startswith("_") and not name.startswith("__"):
-            yield f"field {name!r}: a leading _ makes it private, so it would not be stored"
+    for name in model.__private_attributes__.keys() - Record.__private_attributes__.keys():
+        yield f"field {name!r}: a leading _ makes it private, so it would not be stored"
 
 
 def _example_faults(cls: type[Record]) -> Iterator[str]:

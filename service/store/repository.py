@@ -1,6 +1,7 @@
 """Reads and writes documents of one type; each write is one atomic command."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,13 +25,16 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
-from service.store.failures import driver_errors, query_errors
+from service.store.failures import TOO_EXPENSIVE, driver_errors, query_errors
 from service.store.projection import projection_of, prune, tree_of
 from service.store.query import CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
 
 CAPPED_TOTAL = 10_000
 PATCH_ATTEMPTS = 20
+PAUSE_SECONDS = 0.005
+"""What each failed attempt adds to the longest pause before the next."""
+
 STREAM_BATCH = 1000
 """Documents read at once by a stream."""
 
@@ -141,7 +145,10 @@ class Repository:
         return total, "eq"
 
     async def stream(self, selection: Selection) -> AsyncGenerator[bytes]:
-        """All selected documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator."""
+        """All selected documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator.
+
+        Raises QueryTooExpensiveError if the first batch takes too long.
+        """
         with driver_errors():
             async with self._collection.find_raw_batches(
                 selection.filter,
@@ -149,7 +156,18 @@ class Repository:
                 sort=list(selection.sort),
                 batch_size=STREAM_BATCH,
             ) as cursor:
-                async for batch in cursor:
+                is_first = True
+                while True:
+                    try:
+                        async with asyncio.timeout(self._limits.operation_seconds):
+                            batch = await anext(cursor, None)
+                    except TimeoutError as error:
+                        raise (
+                            QueryTooExpensiveError(TOO_EXPENSIVE) if is_first else DatabaseUnavailableError()
+                        ) from error
+                    if batch is None:
+                        return
+                    is_first = False
                     yield cast(bytes, batch)
 
     async def insert(self, body: Any) -> Presented:
@@ -193,16 +211,16 @@ class Repository:
         Raises as `replace`, and WriteConflictError when they always are.
         """
         key = self._key(document_id)
-        for _attempt in range(PATCH_ATTEMPTS):
+        for attempt in range(PATCH_ATTEMPTS):
             present = await self.get(document_id)
-            revision = present.get("revision", 0)
+            revision = revision_of(present)
             if revisions is not None and revision not in revisions:
                 raise _revision_mismatch(present)
             body = change(orjson.loads(dump_json(present)))
             try:
                 return await self._replace(key, validate_body(self.document_type, body), frozenset({revision}))
             except RevisionMismatchError:
-                continue
+                await asyncio.sleep(random.uniform(0, attempt * PAUSE_SECONDS))  # noqa: S311 - so that one gets ahead
         raise WriteConflictError("Try again when fewer others are changing it.")
 
     async def delete(self, document_id: str, revisions: Revisions = None) -> None:
@@ -217,9 +235,9 @@ class Repository:
         """One command: a pipeline, so that the server can keep `created_at` and count `revision` by itself."""
         moment = now().replace(tzinfo=None)
         kept = {
-            "created_at": {"$ifNull": ["$created_at", moment]},
+            "created_at": {"$cond": [{"$eq": [{"$type": "$created_at"}, "date"]}, "$created_at", moment]},
             "updated_at": moment,
-            "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]},
+            "revision": {"$add": [{"$cond": [{"$in": [{"$type": "$revision"}, ["int", "long"]]}, "$revision", 0]}, 1]},
         }
         # $literal, because in a pipeline a text that starts with $ would be read as a field.
         whole = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": fields}, kept]}
@@ -243,17 +261,26 @@ class Repository:
         return NotFoundError(f"There is no document {document_id!r} in {self.document_type.name}.")
 
 
+def revision_of(document: Mapping[str, Any]) -> int:
+    """The document's revision; one that was written by hand and has none counts as 0."""
+    revision = document.get("revision")
+    return revision if isinstance(revision, int) and not isinstance(revision, bool) else 0
+
+
 def _at(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
-    """The document, if it has one of these revisions; one that was written by hand and has none counts as 0."""
+    """The document, if it has one of these revisions."""
     if revisions is None:
         return {"_id": key}
-    unwritten = [None] if 0 in revisions else []
-    return {"_id": key, "revision": {"$in": [*sorted(revisions), *unwritten]}}
+    named = {"revision": {"$in": sorted(revisions)}}
+    if 0 not in revisions:
+        return {"_id": key, **named}
+    return {"_id": key, "$or": [named, {"revision": {"$not": {"$type": ["int", "long"]}}}]}
 
 
 def _revision_mismatch(present: Presented) -> RevisionMismatchError:
+    revision = revision_of(present)
     return RevisionMismatchError(
-        f"It has revision {present.get('revision', 0)} now.",
-        headers={"ETag": f'"{present.get("revision", 0)}"'},
+        f"It has revision {revision} now.",
+        headers={"ETag": f'"{revision}"'},
         extras={"current": orjson.Fragment(dump_json(present))},
     )

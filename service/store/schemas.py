@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from service.documents.base import SERVER_FIELDS
 from service.documents.registry import DocumentType
+from service.documents.strictness import strict_values
 from service.documents.values import pointer_to, to_stored
 from service.errors import Fault, ValidationFailedError
 
@@ -26,19 +27,23 @@ def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
     """
     if not isinstance(body, dict):
         raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
+    faults: list[Fault] = []
     values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
+    values = to_stored(strict_values(values, document_type.fields, faults), faults)
+    later: list[Fault] = []
+    stored: dict[str, Any] = {}
     try:
         # As JSON, because pydantic is strict there without refusing dates and decimals written as strings.
         create = create_model_of(document_type).model_validate_json(orjson.dumps(values), strict=True)
         # And through the class itself, whose own validators may look at the whole document.
-        document = document_type.document_class(**dict(create))
+        stored = to_stored(document_type.document_class(**dict(create)), later)
     except ValidationError as error:
-        raise ValidationFailedError([_fault(detail) for detail in error.errors(include_url=False)]) from None
-    faults: list[Fault] = []
-    stored: dict[str, Any] = to_stored(document, faults)
+        later += [_fault(detail) for detail in error.errors(include_url=False)]
+    known = {fault.pointer for fault in faults}
+    faults += [fault for fault in later if fault.pointer not in known]
     if faults:
         raise ValidationFailedError(faults)
-    return {name: stored[name] for name in type(create).model_fields}
+    return {name: stored[name] for name in create_model_of(document_type).model_fields}
 
 
 def _fault(detail: ErrorDetails) -> Fault:
@@ -77,7 +82,7 @@ def _derive(document_type: DocumentType, name: str, *, without: Sequence[str]) -
 
 
 def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
-    """The OpenAPI schemas of all types: of each its name (as read), …Create, …Patch and …Page."""
+    """The OpenAPI schemas of all types: of each its name (as read), …Create, …Patch, …Item and …Page."""
     models: list[tuple[type[BaseModel], Any]] = []
     for document_type in document_types:
         models += [(create_model_of(document_type), "validation"), (read_model_of(document_type), "serialization")]
@@ -87,6 +92,11 @@ def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
         title = document_type.title
         schemas[f"{title}Create"]["examples"] = [document_type.example]
         schemas |= _patch_schemas(schemas, f"{title}Create", f"{title}Patch")
+        schemas[f"{title}Item"] = {name: part for name, part in schemas[title].items() if name != "required"} | {
+            "title": f"{title}Item",
+            "description": f"{title}, or of it what `fields` asks for.",
+            "required": ["id"],
+        }
         schemas[f"{title}Page"] = _page_schema(title)
     return schemas
 
@@ -96,14 +106,14 @@ def _patch_schemas(schemas: Mapping[str, Any], name: str, patch_name: str) -> di
     renamed = {name: patch_name}
     patches: dict[str, Any] = {}
 
-    def relax(schema: Any) -> Any:
-        if isinstance(schema, list):
-            return [relax(inner) for inner in schema]
-        if not isinstance(schema, dict):
-            return schema
+    def relax(schema: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
+        relaxed = {key: inner for key, inner in schema.items() if key != "default"}
         if (reference := schema.get("$ref")) is not None:
-            return {**schema, "$ref": REF_TEMPLATE.format(model=add(reference.rsplit("/", 1)[1]))}
-        return {key: inner if key == "examples" else relax(inner) for key, inner in schema.items() if key != "default"}
+            relaxed["$ref"] = REF_TEMPLATE.format(model=add(reference.rsplit("/", 1)[1]))
+        if "anyOf" in schema:  # arrays are replaced whole, so what is in them stays as it is
+            relaxed["anyOf"] = [relax(inner, is_required=True) for inner in schema["anyOf"]]
+        takes_null = is_required or {"type": "null"} in schema.get("anyOf", [])
+        return relaxed if takes_null else {"anyOf": [relaxed, {"type": "null"}]}
 
     def add(original: str) -> str:
         if "properties" not in schemas[original]:
@@ -111,10 +121,10 @@ def _patch_schemas(schemas: Mapping[str, Any], name: str, patch_name: str) -> di
         target = renamed.setdefault(original, f"{original.removesuffix('-Input')}Patch")
         if target not in patches:
             patches[target] = schema = deepcopy(schemas[original])
-            schema.pop("required", None)
+            required = schema.pop("required", [])
             schema["title"] = target
             schema["properties"] = {
-                name: {"anyOf": [relax(inner), {"type": "null"}]} for name, inner in schema["properties"].items()
+                name: relax(inner, is_required=name in required) for name, inner in schema["properties"].items()
             }
         return target
 
@@ -128,7 +138,7 @@ def _page_schema(title: str) -> dict[str, Any]:
         "type": "object",
         "required": ["items", "total", "total_relation"],
         "properties": {
-            "items": {"type": "array", "items": {"$ref": REF_TEMPLATE.format(model=title)}},
+            "items": {"type": "array", "items": {"$ref": REF_TEMPLATE.format(model=f"{title}Item")}},
             "total": {"type": ["integer", "null"], "description": "Null where it was not counted."},
             "total_relation": {"enum": ["eq", "gte", None], "description": "`gte`: there are at least so many."},
         },

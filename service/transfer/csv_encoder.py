@@ -8,6 +8,8 @@ from datetime import datetime
 from types import NoneType
 from typing import Any
 
+from bson import Decimal128, Int64
+
 from service.documents.json_text import cell_text, time_text
 from service.transfer.table import Table
 
@@ -28,8 +30,10 @@ _writers: dict[type, Writer] = {
     NoneType: lambda _: None,
     bool: lambda value: "true" if value else "false",
     int: lambda value: value,
+    Int64: lambda value: value,
     float: repr,
     datetime: time_text,
+    Decimal128: str,  # a negative one is a number all the same
 }
 
 
@@ -39,10 +43,16 @@ class CsvEncoder:
     def __init__(self, table: Table, *, delimiter: str = ",", bom: bool = False, raw: bool = False) -> None:
         """`bom` lets Excel see the UTF-8; `raw` leaves texts as they are, formulas too."""
         self._table = table
+        self._is_raw = raw
         self._start = "\ufeff" if bom else ""
         self._buffer = io.StringIO(newline="")
         self._writer = csv.writer(self._buffer, delimiter=delimiter)
         self._writers: dict[type, Writer] = {**_writers, **({str: str} if raw else {})}
+
+    def _other(self, value: Any) -> str:
+        """What somebody wrote by hand may be any type of BSON, and so any text."""
+        text = cell_text(value)
+        return text if self._is_raw else guard_formula(text)
 
     def start(self) -> bytes:
         """The header row."""
@@ -54,7 +64,7 @@ class CsvEncoder:
         """The rows of a raw BSON batch."""
         write: Callable[[type, Writer], Writer] = self._writers.get
         rows = self._table.rows(batch)
-        self._writer.writerows([write(type(value), cell_text)(value) for value in row] for row in rows)
+        self._writer.writerows([write(type(value), self._other)(value) for value in row] for row in rows)
         return self._drain()
 
     def end(self) -> bytes:

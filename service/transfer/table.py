@@ -32,8 +32,8 @@ class Table:
         """The cells, as presented values, of each row of a raw BSON batch."""
         for stored in decode_batch(batch):
             document = self._presenter.present(stored)
-            elements = _value_at(document, self._explode) if self._explode else None
-            for element in elements if isinstance(elements, list) and elements else [None]:
+            exploded = _value_at(document, self._explode) if self._explode else None
+            for element in (exploded or [None]) if isinstance(exploded, list) else [exploded]:
                 yield [
                     _value_at(element, names[below:]) if below else _value_at(document, names)
                     for names, below in self._getters

@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 
 from service.api.dependencies import Services
+from service.api.parameters import read_parameters
 from service.store.repository import Repository
 
 
@@ -38,7 +39,7 @@ async def test_another_method_names_those_that_are_allowed(client: httpx.AsyncCl
 
     assert response.status_code == 405
     assert response.json()["code"] == "method_not_allowed"
-    assert response.headers["allow"]
+    assert response.headers["allow"] == "GET, POST"
 
 
 @pytest.mark.parametrize("given", ["abc-123", "A.b_c", "x" * 64])
@@ -136,13 +137,35 @@ async def test_the_docs_page_needs_nothing_from_elsewhere(anonymous: httpx.Async
 
 def test_nothing_is_served_beside_the_described_routes(app: FastAPI) -> None:
     described = {(method, path) for method, path, _ in routes_of(app)}
+    routers = [app.router, *(route.original_router for route in app.routes if hasattr(route, "original_router"))]
     served = {
         (method.lower(), route.path)
-        for route in app.routes
+        for router in routers
+        for route in router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
     }
-    assert served <= described | {("get", "/docs")}
+    assert served == described | {("get", "/docs")}
+
+
+def test_no_route_names_a_parameter_twice(app: FastAPI) -> None:
+    for _, path, operation in routes_of(app):
+        names = [(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])]
+        assert len(set(names)) == len(names), path
+
+
+@pytest.mark.parametrize("query", ["name=%FF", "q=%ED%A0%80", "name=%zz", "%FF=1", "name=%"])
+async def test_a_query_that_is_no_utf_8_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    response = await client.get(httpx.URL("http://dossier").copy_with(raw_path=f"/api/v1/users?{query}".encode()))
+
+    assert response.status_code == 400
+    assert response.json()["code"] == "invalid_query"
+
+
+def test_a_query_may_be_utf_8_without_escapes() -> None:
+    scope = {"type": "http", "query_string": "q=小中+健&tags=%E5%B0%8F&empty=".encode(), "headers": []}
+
+    assert read_parameters(Request(scope)) == [("q", "小中 健"), ("tags", "小"), ("empty", "")]
 
 
 async def test_logs_say_nothing_of_a_body(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import pytest
 from bson import DatetimeMS, Regex
 from fastapi import FastAPI
 
-from service.documents.fields import Field
+from service.documents.fields import Field, Kind
 from service.documents.registry import DocumentType
 from tests.conftest import TYPES
 from tests.contract.test_documents import address, bodies, create
@@ -193,3 +193,32 @@ async def test_one_odd_document_does_not_fail_the_page(client: httpx.AsyncClient
         assert (await client.get(address(document_type, item["id"]))).json() == item
     for file_format in ("csv", "xlsx"):
         assert (await client.get(f"{address(document_type)}/export/{file_format}")).status_code == 200
+
+
+async def test_what_no_class_declares_is_never_shown(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    document = await create(client, document_type)
+    collection = document_type.document_class.get_pymongo_collection()
+    stored = await collection.find_one({})
+
+    def with_canary(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_canary(element) for element in value]
+        if isinstance(value, dict):
+            return {name: with_canary(inner) for name, inner in value.items()} | {"hidden": "canary"}
+        return value
+
+    await collection.replace_one(
+        {},
+        {name: value if name == "free" else with_canary(value) for name, value in (stored or {}).items()}
+        | {"hidden": 1},
+    )
+    objects = [field.path for field in document_type.fields.values() if field.kind is Kind.OBJECT]
+
+    answers = [
+        await client.get(address(document_type, document["id"])),
+        await client.get(address(document_type)),
+        await client.get(address(document_type), params={"fields": ",".join(objects) or "id"}),
+        await client.get(f"{address(document_type)}/export/csv"),
+    ]
+
+    assert all("canary" not in answer.text for answer in answers)

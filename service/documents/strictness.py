@@ -1,0 +1,78 @@
+"""Whether JSON values are of their fields' own kinds.
+
+pydantic is strict about JSON's types, but lenient about what a string says: it takes "0" for a date and " 1_000 " for a
+decimal, cuts microseconds, and drops the name from an address. What would not come back as it was sent is a fault here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.documents.fields import Field, Kind
+from service.documents.json_text import ExactNumber
+from service.documents.values import DATE, NUMBER, TIME, pointer_to
+from service.errors import Fault
+
+TEXT_RULES = {
+    Kind.DATE: (DATE, "date_format", "a date is written like 2026-11-22"),
+    Kind.DATETIME: (TIME, "time_format", "a time is written like 2026-11-22T09:30:00.123Z, to the millisecond"),
+    Kind.DECIMAL: (NUMBER, "decimal_format", "a decimal is written like 19.99"),
+}
+
+
+def strict_values(
+    value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "", pointer: str = ""
+) -> Any:
+    """The value, with ExactNumbers as plain text or floats; what is not strictly of its kind is added to `faults`."""
+    if isinstance(value, list):
+        return [
+            strict_values(inner, fields, faults, path, pointer_to(pointer, position))
+            for position, inner in enumerate(value)
+        ]
+    field = fields.get(path)
+    if isinstance(value, dict):
+        is_free = field is not None and field.kind is Kind.JSON
+        return {
+            name: strict_values(
+                inner,
+                fields,
+                faults,
+                path if is_free else f"{path}.{name}" if path else name,
+                pointer_to(pointer, name),
+            )
+            for name, inner in value.items()
+        }
+    kind = field.kind if field else Kind.JSON
+    fault = _fault(value, kind, is_email=field is not None and field.is_email)
+    if fault is not None:
+        faults.append(Fault(*fault, pointer))
+    if isinstance(value, ExactNumber):
+        return str(value) if kind is Kind.DECIMAL else float(value)
+    return value
+
+
+def _fault(value: Any, kind: Kind, *, is_email: bool) -> tuple[str, str] | None:
+    if isinstance(value, ExactNumber):
+        if kind is not Kind.DECIMAL and not _is_written_in_full(value):
+            return "inexact_number", "a 64-bit float would round this number"
+    elif isinstance(value, str):
+        if kind in TEXT_RULES and not TEXT_RULES[kind][0].fullmatch(value):
+            return TEXT_RULES[kind][1:]
+        if is_email and "<" in value:
+            return "email_format", "an address without a name is expected"
+    elif kind is Kind.FLOAT and type(value) is int and not _is_float(value):
+        return "inexact_number", "a 64-bit float would round this number"
+    elif kind is Kind.INTEGER and isinstance(value, bool | float):
+        return "int_type", "an integer is expected"
+    return None
+
+
+def _is_written_in_full(text: str) -> bool:
+    """Whether these are a float's 17 digits, which some languages write though fewer would name it."""
+    return text.lower() in {f"{float(text):.17g}", repr(float(text))}
+
+
+def _is_float(number: int) -> bool:
+    try:
+        return int(float(number)) == number
+    except OverflowError:
+        return False
