@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from service.api import authentication, health
 from service.api.dependencies import Services
 from service.api.documents import document_router
+from service.api.exports import ExportSlots
 from service.api.openapi import install_openapi
 from service.auth.accounts import Account, Accounts
 from service.auth.scopes import known_scopes
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                 accounts=Accounts(),
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,
+                export_slots=ExportSlots(chosen.exports_at_once),
             )
             yield {"services": services}
 

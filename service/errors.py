@@ -15,6 +15,7 @@
     ├── BodyTooLargeError        413  body_too_large
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
     ├── ValidationFailedError    422  validation_failed
+    ├── TooManyExportsError      429  too_many_exports
     ├── InternalError            500  internal_error
     └── DatabaseUnavailableError 503  database_unavailable
 
@@ -228,6 +229,16 @@ class ValidationFailedError(FaultyInputError):
 
     status = 422
     code = "validation_failed"
+
+
+class TooManyExportsError(ServiceError):
+    """Enough exports are running already."""
+
+    status = 429
+    code = "too_many_exports"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} run at once; try again when one has ended.", headers={"Retry-After": "10"})
 
 
 class InternalError(ServiceError):

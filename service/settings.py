@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=16_777_216)
     """Largest JSON body; past it the answer is 413."""
 
+    exports_at_once: int = Field(default=4, ge=1, le=50)
+    """How many exports one process runs together; more get 429."""
+
+    export_stall_seconds: float = Field(default=60.0, gt=0, le=3600)
+    """How long an export waits for a client that reads nothing; past it the connection breaks."""
+
     shutdown_grace_seconds: int = Field(default=10, ge=0, le=300)
     """How long running requests and exports may go on after SIGTERM."""
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from structlog.contextvars import bind_contextvars
 
+from service.api.exports import ExportSlots
 from service.auth.accounts import Accounts
 from service.auth.tokens import Caller, TokenSigner, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
@@ -28,6 +29,7 @@ class Services:
     accounts: Accounts
     signer: TokenSigner
     scopes: Mapping[str, str]
+    export_slots: ExportSlots
 
 
 def get_services(request: Request) -> Services:

@@ -28,6 +28,7 @@ from service.errors import (
     QueryTooExpensiveError,
     RevisionMismatchError,
     ServiceError,
+    TooManyExportsError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
     WriteConflictError,
@@ -107,12 +108,20 @@ def document_router(document_type: DocumentType) -> APIRouter:
                     for file_format in FORMATS.values()
                 },
             },
-            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
+            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError, TooManyExportsError),
         },
         openapi_extra={"parameters": export_parameters(document_type)},
     )
-    async def export(request: Request, format_name: FormatName, documents: RepositoryDependency) -> Response:
-        return await export_documents(documents, format_name, read_parameters(request))
+    async def export(
+        request: Request, format_name: FormatName, services: ServicesDependency, documents: RepositoryDependency
+    ) -> Response:
+        return await export_documents(
+            documents,
+            format_name,
+            read_parameters(request),
+            slots=services.export_slots,
+            stall_seconds=services.settings.export_stall_seconds,
+        )
 
     @router.get(
         "/{document_id}",
