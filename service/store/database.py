@@ -1,5 +1,6 @@
 """The client and the database behind it."""
 
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,22 +40,7 @@ async def open_database(settings: Settings, document_classes: Sequence[type[Docu
     """Connect, and create what indexes are missing. Raises StartupError."""
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
-    try:
-        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-            settings.mongodb_uri.get_secret_value(),
-            appname="dossier",
-            w="majority",
-            readConcernLevel="majority",
-            retryReads=True,
-            retryWrites=True,
-            connectTimeoutMS=2000,
-            serverSelectionTimeoutMS=5000,
-            waitQueueTimeoutMS=2000,
-            socketTimeoutMS=60_000,  # for what no deadline covers, such as the next batch of an export
-        )
-    except (ConfigurationError, InvalidURI, ValueError) as error:
-        raise StartupError(f"DOSSIER_MONGODB_URI cannot be used: {error}") from error
-    async with client:
+    async with _connect(settings.mongodb_uri.get_secret_value()) as client:
         database = client[settings.mongodb_database]
         try:
             with pymongo.timeout(START_SECONDS):
@@ -62,5 +48,27 @@ async def open_database(settings: Settings, document_classes: Sequence[type[Docu
         except OperationFailure as error:
             raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
         except PyMongoError as error:
-            raise StartupError(f"MongoDB does not answer: {error}") from error
+            servers = client.topology_description.server_descriptions()
+            addresses = ", ".join(f"{host}:{port}" for host, port in servers)
+            raise StartupError(f"MongoDB does not answer at {addresses}, see DOSSIER_MONGODB_URI") from error
         yield Database(database)
+
+
+def _connect(uri: str) -> AsyncMongoClient[dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # with which the driver lets a wrong option pass
+        try:
+            return AsyncMongoClient(
+                uri,
+                appname="dossier",
+                w="majority",
+                readConcernLevel="majority",
+                retryReads=True,
+                retryWrites=True,
+                connectTimeoutMS=2000,
+                serverSelectionTimeoutMS=5000,
+                waitQueueTimeoutMS=2000,
+                socketTimeoutMS=60_000,  # for what no deadline covers
+            )
+        except (ConfigurationError, InvalidURI, ValueError, UserWarning) as error:
+            raise StartupError(f"DOSSIER_MONGODB_URI cannot be used: {error}") from error

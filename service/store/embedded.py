@@ -43,8 +43,8 @@ def find_mongod() -> str:
     try:
         subprocess.run([found, "--version"], check=True, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise StartupError(f"{found} does not run here: {said.strip()}; {NO_MONGOD}") from error
+        said = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        raise StartupError(f"{found} does not run here: {said}; {NO_MONGOD}") from error
     return found
 
 
@@ -76,7 +76,7 @@ class _Server:
     def __init__(self, data_dir: Path) -> None:
         self._dbpath = data_dir / "mongodb"
         self._log = data_dir / "mongod.log"
-        self._address_file = data_dir / "mongod.json"
+        self._memory = data_dir / "mongod.json"
         self._process: subprocess.Popen[bytes] | None = None
 
     def wait_for_owner(self) -> str:
@@ -107,11 +107,15 @@ class _Server:
             self._process.wait()
 
     def _known_port(self) -> int | None:
-        try:
-            port = json.loads(self._address_file.read_text())["port"]
-        except (OSError, ValueError, KeyError):
-            return None
+        port = self._remembered().get("port")
         return port if isinstance(port, int) else None
+
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            remembered = json.loads(self._memory.read_text())
+        except (OSError, ValueError):
+            return {}
+        return remembered if isinstance(remembered, dict) else {}
 
     def _is_ours(self, port: int) -> bool:
         """Whether the server that answers there keeps its data here."""
@@ -157,7 +161,7 @@ class _Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._address_file.write_text(json.dumps({"port": port}))
+        self._memory.write_text(json.dumps(self._remembered() | {"port": port}))
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if _hello(port):
@@ -170,25 +174,38 @@ class _Server:
         raise StartupError(f"mongod did not start; the end of {self._log} says why: {_last_error(self._log)}")
 
     def _make_primary(self, port: int) -> None:
-        member = {"_id": 0, "host": f"127.0.0.1:{port}"}
+        deadline = time.monotonic() + START_SECONDS
         try:
             with _client(port) as client:
-                try:
-                    config = client.admin.command("replSetGetConfig")["config"]
-                    if config["members"][0]["host"] != member["host"]:
-                        config |= {"members": [config["members"][0] | member], "version": config["version"] + 1}
-                        client.admin.command("replSetReconfig", config, force=True)
-                except OperationFailure as error:
-                    if error.code != NOT_INITIATED:
-                        raise
-                    client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+                self._configure(client, f"127.0.0.1:{port}", deadline)
         except PyMongoError as error:
             raise StartupError(f"the embedded MongoDB cannot be made a replica set: {error}") from error
-        deadline = time.monotonic() + START_SECONDS
         while not _hello(port).get("isWritablePrimary"):
             if time.monotonic() > deadline:
                 raise StartupError(f"the embedded MongoDB does not become primary; see {self._log}")
             time.sleep(0.02)
+        self._memory.write_text(json.dumps({"port": port, "is_initiated": True}))
+
+    def _configure(self, client: MongoClient[dict[str, Any]], host: str, deadline: float) -> None:
+        """Make the server the only member of its set, under the address that it has now."""
+        while True:
+            try:
+                config = client.admin.command("replSetGetConfig")["config"]
+            except OperationFailure as error:
+                if error.code != NOT_INITIATED:
+                    raise
+                if not self._remembered().get("is_initiated"):
+                    client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]})
+                    return
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # it has a configuration, but looks for itself at its former address first
+                continue
+            [member] = config["members"]
+            if member["host"] != host:
+                config |= {"members": [member | {"host": host}], "version": config["version"] + 1}
+                client.admin.command("replSetReconfig", config, force=True)
+            return
 
 
 def _uri(port: int) -> str:

@@ -46,7 +46,7 @@ async def test_a_first_batch_that_takes_too_long_is_refused(
     users = services.repositories["users"]
     await users.load({"name": "n", "email": f"{number}@example.org"} for number in range(3000))
     hurried = Repository(users.document_type, Limits(query_seconds=1, operation_seconds=0.001))
-    monkeypatch.setitem(services.repositories, "users", hurried)  # type: ignore[arg-type]
+    monkeypatch.setitem(services.repositories, "users", hurried)
 
     response = await client.get(EXPORT, params={"q": "nobody has this"})
 
