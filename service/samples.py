@@ -85,7 +85,9 @@ class Sampler:
     def _members(self, example: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         self.place = self.random.choice(PLACES)
         return {name: self._value(value, f"{prefix}{name}") for name, value in example.items()} | {
-            path: self.random.choice(ids) for path, ids in self._references.items() if not prefix and ids
+            path: [self.random.choice(ids)] if self._type.fields[path].is_array else self.random.choice(ids)
+            for path, ids in self._references.items()
+            if not prefix and ids
         }
 
     def _value(self, example: Any, path: str) -> Any:

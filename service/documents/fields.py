@@ -43,6 +43,8 @@ class Field:
     is_array: bool = False
     is_repeated: bool = False
     """True where one document may hold several values: an array, or a field of objects in one."""
+    inner: Kind | None = None
+    """What JSON holds at last, where its class says so: an array of arrays, a `dict`."""
     model: type[BaseModel] | None = None
     """The class of an object."""
     max_length: int | None = None
@@ -144,10 +146,19 @@ def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
         return _enumeration(path, get_args(annotation))
     if origin in ARRAYS:
         element = _field(path, get_args(annotation)[0])
-        return Field(path, Kind.JSON) if element.is_array else replace(element, is_array=True)
-    if annotation in {Any, dict} or origin is dict:
+        return _free(path, element) if element.is_array else replace(element, is_array=True)
+    if origin is dict:
+        return _free(path, _field(path, get_args(annotation)[1]))
+    if annotation in {Any, dict}:
         return Field(path, Kind.JSON)
     return _single(path, annotation, metadata)
+
+
+def _free(path: str, element: Field) -> Field:
+    """JSON that holds such elements, at some depth."""
+    if element.kind in {Kind.DATE, Kind.OBJECT}:
+        raise UnsupportedFieldError(f"an array of arrays, or a dict, holds no {element.kind}s")
+    return Field(path, Kind.JSON, inner=element.inner or element.kind)
 
 
 def _single(path: str, annotation: Any, metadata: Sequence[Any]) -> Field:

@@ -41,7 +41,7 @@ def strict_values(
             )
             for name, inner in value.items()
         }
-    kind = field.kind if field else Kind.JSON
+    kind = (field.inner or field.kind) if field else Kind.JSON
     fault = _fault(value, kind, is_email=field is not None and field.is_email)
     if fault is not None:
         faults.append(Fault(*fault, pointer))
@@ -57,7 +57,7 @@ def _fault(value: Any, kind: Kind, *, is_email: bool) -> tuple[str, str] | None:
     elif isinstance(value, str):
         if kind in TEXT_RULES and not TEXT_RULES[kind][0].fullmatch(value):
             return TEXT_RULES[kind][1:]
-        if is_email and "<" in value:
+        if is_email and ("<" in value or value != value.strip()):
             return "email_format", "an address without a name is expected"
     elif kind is Kind.FLOAT and type(value) is int and not _is_float(value):
         return "inexact_number", "a 64-bit float would round this number"

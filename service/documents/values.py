@@ -234,7 +234,7 @@ def _parse_date(text: str) -> datetime:
 def _parse_datetime(text: str) -> datetime:
     text = UNESCAPED_PLUS.sub(r"+\1", text)
     try:
-        moment = datetime.fromisoformat(text if TIME.fullmatch(text) else "")
+        moment = datetime.fromisoformat(text.upper() if TIME.fullmatch(text) else "")
     except ValueError:
         raise ValueError("a time like 2026-11-22T09:30:00.123Z is expected") from None
     return stored_datetime(moment)

@@ -19,7 +19,7 @@ MAX_STEPS = 200_000
 MAX_STEPS_IN_ALL = 100_000_000
 """From all places of a text; about half a second, in which nothing can interrupt MongoDB."""
 
-QUANTIFIER = re.compile(r"(?:[*+?]|\{(?P<least>\d{1,5})(?P<open>,(?P<most>\d{1,5})?)?\})[?+]?")
+QUANTIFIER = re.compile(r"(?:[*+?]|\{(?P<least>\d{1,5})(?P<open>,(?P<most>\d{1,5})?)?\})[?+]?", re.ASCII)
 CHARACTER_CLASS = re.compile(r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
 ESCAPE = re.compile(
     r"\\(?:[dDwWsShHvVNbBAzZtnrf]|x[0-9A-Fa-f]{2}|x\{[0-9A-Fa-f]{1,6}\}|[pP]\{\^?\w+\}|[^\w])", re.ASCII

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -29,7 +29,7 @@ def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
         raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
     faults: list[Fault] = []
     values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
-    values = to_stored(strict_values(values, document_type.fields, faults), faults)
+    values = strict_values(to_stored(values, faults), document_type.fields, faults)
     later: list[Fault] = []
     stored: dict[str, Any] = {}
     try:
@@ -91,45 +91,50 @@ def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
     for document_type in document_types:
         title = document_type.title
         schemas[f"{title}Create"]["examples"] = [document_type.example]
-        schemas |= _patch_schemas(schemas, f"{title}Create", f"{title}Patch")
-        schemas[f"{title}Item"] = {name: part for name, part in schemas[title].items() if name != "required"} | {
-            "title": f"{title}Item",
-            "description": f"{title}, or of it what `fields` asks for.",
-            "required": ["id"],
-        }
+        schemas |= _relaxed(schemas, f"{title}Create", f"{title}Patch", "Patch")
+        schemas |= _relaxed(schemas, title, f"{title}Item", "Item")
+        schemas[f"{title}Item"]["required"] = ["id"]
+        schemas[f"{title}Item"]["description"] = f"{title}, or of it what `fields` asks for."
         schemas[f"{title}Page"] = _page_schema(title)
     return schemas
 
 
-def _patch_schemas(schemas: Mapping[str, Any], name: str, patch_name: str) -> dict[str, Any]:
-    """RFC 7396: nothing is required, at any depth, and null removes."""
-    renamed = {name: patch_name}
-    patches: dict[str, Any] = {}
+def _relaxed(schemas: Mapping[str, Any], name: str, target: str, suffix: Literal["Patch", "Item"]) -> dict[str, Any]:
+    """A schema and those below it with nothing required, under new names.
 
-    def relax(schema: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
+    In a patch (RFC 7396) null removes what has a default, and arrays are replaced whole.
+    """
+    renamed = {name: target}
+    relaxed_schemas: dict[str, Any] = {}
+
+    def relax(schema: dict[str, Any], *, is_optional: bool) -> dict[str, Any]:
         relaxed = {key: inner for key, inner in schema.items() if key != "default"}
         if (reference := schema.get("$ref")) is not None:
             relaxed["$ref"] = REF_TEMPLATE.format(model=add(reference.rsplit("/", 1)[1]))
-        if "anyOf" in schema:  # arrays are replaced whole, so what is in them stays as it is
-            relaxed["anyOf"] = [relax(inner, is_required=True) for inner in schema["anyOf"]]
-        takes_null = is_required or {"type": "null"} in schema.get("anyOf", [])
-        return relaxed if takes_null else {"anyOf": [relaxed, {"type": "null"}]}
+        if "anyOf" in schema:
+            relaxed["anyOf"] = [relax(inner, is_optional=False) for inner in schema["anyOf"]]
+        if suffix == "Item" and "items" in schema:
+            relaxed["items"] = relax(schema["items"], is_optional=False)
+        if suffix == "Patch" and is_optional and {"type": "null"} not in schema.get("anyOf", []):
+            return {"anyOf": [relaxed, {"type": "null"}]}
+        return relaxed
 
     def add(original: str) -> str:
         if "properties" not in schemas[original]:
             return original
-        target = renamed.setdefault(original, f"{original.removesuffix('-Input')}Patch")
-        if target not in patches:
-            patches[target] = schema = deepcopy(schemas[original])
+        named = renamed.setdefault(original, f"{original.removesuffix('-Input').removesuffix('-Output')}{suffix}")
+        if named not in relaxed_schemas:
+            relaxed_schemas[named] = schema = deepcopy(schemas[original])
             required = schema.pop("required", [])
-            schema["title"] = target
+            schema["title"] = named
             schema["properties"] = {
-                name: relax(inner, is_required=name in required) for name, inner in schema["properties"].items()
+                member: relax(inner, is_optional=member not in required)
+                for member, inner in schema["properties"].items()
             }
-        return target
+        return named
 
     add(name)
-    return patches
+    return relaxed_schemas
 
 
 def _page_schema(title: str) -> dict[str, Any]:

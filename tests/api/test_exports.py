@@ -44,8 +44,8 @@ async def test_a_first_batch_that_takes_too_long_is_refused(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = services.repositories["users"]
-    await users.load({"name": "n", "email": f"{number}@example.org"} for number in range(3000))
-    hurried = Repository(users.document_type, Limits(query_seconds=1, operation_seconds=0.001))
+    await users.load({"name": "n", "email": f"{number}@example.org"} for number in range(20_000))
+    hurried = Repository(users.document_type, Limits(query_seconds=1, operation_seconds=0.02))
     monkeypatch.setitem(services.repositories, "users", hurried)
 
     response = await client.get(EXPORT, params={"q": "nobody has this"})

@@ -1,0 +1,144 @@
+"""CSV, read back by Python's own reader."""
+
+import csv
+import io
+from datetime import date, datetime
+from typing import Any
+
+import bson
+import pytest
+from bson import Binary, Code, Decimal128, Int64, ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.documents.fields import Field, Kind
+from service.transfer.csv_encoder import CsvEncoder, guard_formula
+from service.transfer.table import Table
+
+TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\n")
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678_000)  # noqa: DTZ001 - as BSON has it
+table = Table({"a": Field("a", Kind.TEXT), "b": Field("b", Kind.TEXT), "day": Field("day", Kind.DATE)})
+texts = st.text() | st.text(alphabet="'=+-@\t\r\n,;\"a", max_size=8)
+
+
+def encoded(documents: list[dict[str, Any]], **options: Any) -> bytes:
+    encoder = CsvEncoder(table, **options)
+    batch = b"".join(bson.encode({"_id": 0, **document}) for document in documents)
+    return encoder.start() + encoder.encode(batch) + encoder.end()
+
+
+def read(file: bytes, delimiter: str = ",") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(file.decode(), newline=""), delimiter=delimiter, strict=True))
+
+
+def unguarded(text: str) -> str:
+    """What the importer makes of a cell: one ' less, where one was put."""
+    is_guarded = text.startswith("'") and text.lstrip("'").startswith(TRIGGERS)
+    return text[1:] if is_guarded else text
+
+
+@given(st.lists(st.tuples(texts, texts), max_size=5), st.sampled_from([",", ";", "\t"]), st.booleans())
+def test_texts_are_read_back_equal(cells: list[tuple[str, str]], delimiter: str, bom: bool) -> None:  # noqa: FBT001
+    file = encoded([{"a": a, "b": b} for a, b in cells], delimiter=delimiter, bom=bom)
+
+    header, *rows = read(file.removeprefix(b"\xef\xbb\xbf" if bom else b""), delimiter)
+
+    assert header == ["a", "b", "day"]
+    assert [tuple(map(unguarded, row[:2])) for row in rows] == cells
+    assert not any(cell.startswith(TRIGGERS) for row in rows for cell in row)
+
+
+@given(st.lists(texts, max_size=5))
+def test_raw_texts_are_read_back_as_they_are(cells: list[str]) -> None:
+    _, *rows = read(encoded([{"a": cell} for cell in cells], raw=True))
+
+    assert [row[0] for row in rows] == cells
+
+
+@given(texts)
+def test_the_guard_never_makes_two_texts_one(text: str) -> None:
+    assert unguarded(guard_formula(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "guarded"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@a", "'@a"),
+        ("\ta", "'\ta"),
+        ("\ra", "'\ra"),
+        ("\na", "'\na"),
+        ("'=1", "''=1"),
+        ("''=1", "'''=1"),
+        ("'a", "'a"),
+        ("'", "'"),
+        ("", ""),
+        ("a=1", "a=1"),
+        (" =1", " =1"),
+    ],
+)
+def test_only_what_a_spreadsheet_would_run_is_guarded(text: str, guarded: str) -> None:
+    assert guard_formula(text) == guarded
+
+
+@pytest.mark.parametrize("odd", [Code("=1+1"), Binary(b"\xf8\x00\x00"), b"\xf8\x00\x00"], ids=repr)
+def test_a_value_that_somebody_wrote_by_hand_is_guarded_too(odd: Any) -> None:
+    (cell, *_), *_ = read(encoded([{"a": odd}]))[1:]
+
+    assert not cell.startswith(TRIGGERS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        (-5, "-5"),
+        (Int64(2**62), str(2**62)),
+        (0.1, "0.1"),
+        (-1e-7, "-1e-07"),
+        (Decimal128("-1.10"), "-1.10"),
+        (MOMENT, "2026-01-02T03:04:05.678Z"),
+        (ObjectId("0123456789abcdef01234567"), "0123456789abcdef01234567"),
+        (["a", 1, None], '["a",1,null]'),
+        ({"a": MOMENT}, '{"a":"2026-01-02T03:04:05.678Z"}'),
+        ([], "[]"),
+        ("ü 小 😀", "ü 小 😀"),
+    ],
+    ids=repr,
+)
+def test_each_value_has_its_text(value: Any, text: str) -> None:
+    assert read(encoded([{"a": value}]))[1][0] == text
+
+
+def test_a_date_is_a_date() -> None:
+    assert read(encoded([{"day": datetime(1899, 12, 31)}]))[1][2] == date(1899, 12, 31).isoformat()  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_fields_are_divided_as_asked(delimiter: str) -> None:
+    file = encoded([{"a": "x,y;z\tw", "b": "p"}], delimiter=delimiter).decode()
+
+    assert file == f'a{delimiter}b{delimiter}day\r\n"x,y;z\tw"{delimiter}p{delimiter}\r\n'
+
+
+def test_the_mark_of_utf8_comes_once_and_only_if_asked_for() -> None:
+    assert encoded([{"a": "x"}], bom=True) == b"\xef\xbb\xbf" + encoded([{"a": "x"}])
+    assert not encoded([]).startswith(b"\xef\xbb\xbf")
+
+
+def test_quotes_are_doubled_and_line_breaks_stay() -> None:
+    assert encoded([{"a": 'say "a"\r\nb'}]).splitlines(keepends=True)[1:] == [b'"say ""a""\r\n', b'b",,\r\n']
+
+
+def test_batches_follow_each_other_without_a_seam() -> None:
+    encoder = CsvEncoder(table)
+    batches = [bson.encode({"_id": 0, "a": text}) for text in "xyz"]
+
+    parts = [encoder.start(), *map(encoder.encode, batches), encoder.encode(b""), encoder.end()]
+
+    assert parts == [b"a,b,day\r\n", b"x,,\r\n", b"y,,\r\n", b"z,,\r\n", b"", b""]

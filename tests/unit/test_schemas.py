@@ -1,0 +1,234 @@
+"""What clients send and get, derived from a document class. What needs an instance of it is in tests/store."""
+
+from typing import Annotated, Any
+
+import orjson
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from service.documents.item import Item
+from service.documents.registry import DocumentType, registered_types
+from service.documents.user import User
+from service.errors import ValidationFailedError
+from service.store.schemas import component_schemas, create_model_of, read_model_of, validate_body
+from tests.everything import Everything
+from tests.unit.made_up import part_class, record_class
+
+EVERYTHING = DocumentType(Everything)
+USERS = DocumentType(User)
+ITEMS = DocumentType(Item)
+ALL = (*registered_types(), EVERYTHING)
+REQUIRED = {"code": "a", "left": 1, "right": 2}
+
+
+def create(document_type: DocumentType, body: Any) -> BaseModel:
+    return create_model_of(document_type).model_validate_json(orjson.dumps(body), strict=True)
+
+
+def refused(document_type: DocumentType, body: Any) -> list[str]:
+    """The dotted places that are wrong."""
+    with pytest.raises(ValidationError) as caught:
+        create(document_type, body)
+    return [".".join(map(str, error["loc"])) for error in caught.value.errors()]
+
+
+@pytest.mark.parametrize("document_type", ALL, ids=lambda document_type: document_type.name)
+def test_the_example_of_a_type_is_a_body(document_type: DocumentType) -> None:
+    body = create(document_type, document_type.example)
+
+    assert body.model_fields_set == set(document_type.example)
+
+
+@pytest.mark.parametrize("document_type", ALL, ids=lambda document_type: document_type.name)
+def test_a_body_has_no_field_of_the_server(document_type: DocumentType) -> None:
+    assert set(create_model_of(document_type).model_fields) == {
+        path for path in document_type.fields if "." not in path
+    } - {"id", "created_at", "updated_at", "revision"}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"nothing": 1}, "nothing"),
+        ({"branch": {"label": "x", "nothing": 1}}, "branch.nothing"),
+        ({"branches": [{"label": "x", "leaves": [{"nothing": 1}]}]}, "branches.0.leaves.0.nothing"),
+        ({"code": 1}, "code"),
+        ({"code": None}, "code"),
+        ({"code": ""}, "code"),
+        ({"code": "x" * 101}, "code"),
+        ({"left": "1"}, "left"),
+        ({"left": True}, "left"),
+        ({"left": 1.5}, "left"),
+        ({"boolean": 1}, "boolean"),
+        ({"boolean": "true"}, "boolean"),
+        ({"float_number": "1"}, "float_number"),
+        ({"day": 0}, "day"),
+        ({"day": "2026-02-30"}, "day"),
+        ({"day": "2026-01-01T01:00:00"}, "day"),
+        ({"moment": 0}, "moment"),
+        ({"moment": "yesterday"}, "moment"),
+        ({"decimal_number": "1,5"}, "decimal_number"),
+        ({"decimal_number": "NaN"}, "decimal_number"),
+        ({"email": "nobody"}, "email"),
+        ({"reference": "xyz"}, "reference"),
+        ({"colour": "green"}, "colour"),
+        ({"level": 3}, "level"),
+        ({"size": "medium"}, "size"),
+        ({"texts": "a"}, "texts"),
+        ({"texts": [1]}, "texts.0"),
+        ({"branch": []}, "branch"),
+        ({"free": []}, "free"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused_where_it_stands(change: dict[str, Any], place: str) -> None:
+    assert refused(EVERYTHING, REQUIRED | change) == [place]
+
+
+def test_all_faults_come_together() -> None:
+    assert refused(EVERYTHING, {"left": "x", "nothing": 1, "texts": [1, 2]}) == [
+        "code",
+        "left",
+        "right",
+        "texts.0",
+        "texts.1",
+        "nothing",
+    ]
+
+
+@pytest.mark.parametrize("body", [None, 1, "text", [], [{}], True])
+def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+    with pytest.raises(ValidationFailedError) as caught:
+        validate_body(USERS, body)
+
+    assert [(fault.code, fault.pointer) for fault in caught.value.faults] == [("object_expected", "")]
+
+
+def test_the_faults_of_a_body_come_with_pointers() -> None:
+    body = {"name": "", "profile": {"addresses": [{"city/state~": 1}]}, "id": 1, "revision": "x"}
+
+    with pytest.raises(ValidationFailedError) as caught:
+        validate_body(USERS, body)
+
+    assert {fault.pointer: fault.code for fault in caught.value.faults} == {
+        "/name": "string_too_short",
+        "/email": "missing",
+        "/profile/addresses/0/street": "missing",
+        "/profile/addresses/0/city": "missing",
+        "/profile/addresses/0/country": "missing",
+        "/profile/addresses/0/city~1state~0": "unknown_field",
+    }
+
+
+def test_an_answer_has_every_field_always() -> None:
+    schema = component_schemas([USERS])["User"]
+
+    assert list(schema["properties"]) == [path for path in USERS.fields if "." not in path]
+    assert set(schema["required"]) == set(schema["properties"])
+    assert schema["properties"]["id"]["pattern"] == "^[0-9a-f]{24}$"
+    assert set(read_model_of(USERS).model_fields) == set(schema["properties"])
+
+
+def test_an_excluded_field_is_neither_sent_nor_answered() -> None:
+    part = part_class("Inner", hidden=(str, Field(default="", exclude=True)), shown=(str, ""))
+    cls = record_class(
+        {"shown": str, "hidden": (str, Field(default="", exclude=True)), "inner": part}, title="Secretive"
+    )
+    document_type = DocumentType(cls)
+
+    assert refused(document_type, {"shown": "a", "inner": {}, "hidden": "b"}) == ["hidden"]
+    assert "hidden" not in component_schemas([document_type])["Secretive"]["properties"]
+
+
+def test_each_type_has_its_five_schemas() -> None:
+    schemas = component_schemas(ALL)
+
+    for title in ("User", "Item", "Everything"):
+        assert {title, f"{title}Create", f"{title}Patch", f"{title}Item", f"{title}Page"} <= set(schemas)
+    assert schemas["UserCreate"]["examples"] == [USERS.example]
+
+
+@pytest.mark.parametrize("document_type", ALL, ids=lambda document_type: document_type.name)
+def test_of_an_item_of_a_page_only_the_id_is_required(document_type: DocumentType) -> None:
+    schemas, title = component_schemas([document_type]), document_type.title
+    whole, item, page = schemas[title], schemas[f"{title}Item"], schemas[f"{title}Page"]
+
+    assert page["properties"]["items"]["items"] == {"$ref": f"#/components/schemas/{title}Item"}
+    assert page["required"] == ["items", "total", "total_relation"]
+    assert item["properties"].keys() == whole["properties"].keys()
+    assert item["required"] == ["id"]
+    assert item["title"] == f"{title}Item"
+
+
+def test_an_item_requires_nothing_inside_of_it() -> None:
+    schemas = component_schemas([USERS, EVERYTHING])
+
+    for name in ("ProfileItem", "AddressItem", "BranchItem", "LeafItem"):
+        assert "required" not in schemas[name]
+    addresses = schemas["ProfileItem"]["properties"]["addresses"]
+    assert addresses["items"] == {"$ref": "#/components/schemas/AddressItem"}
+
+
+def test_a_patch_requires_nothing_at_any_depth() -> None:
+    schemas = component_schemas([USERS, EVERYTHING])
+
+    for name in ("UserPatch", "ProfilePatch", "EverythingPatch", "BranchPatch", "LeafPatch"):
+        assert "required" not in schemas[name]
+        assert all("default" not in inner for inner in schemas[name]["properties"].values())
+    assert set(schemas["UserPatch"]["properties"]) == set(schemas["UserCreate"]["properties"])
+    assert schemas["UserCreate"]["required"] == ["name", "email"]
+
+
+def test_null_removes_what_has_a_default_to_take_its_place() -> None:
+    schemas = component_schemas([USERS, EVERYTHING])
+
+    for name, patch_name in (("UserCreate", "UserPatch"), ("Profile-Input", "ProfilePatch")):
+        required = schemas[name].get("required", [])
+        taken = {field for field, inner in schemas[patch_name]["properties"].items() if takes_null(inner)}
+        assert taken == set(schemas[name]["properties"]) - set(required)
+    assert not takes_null(schemas["BranchPatch"]["properties"]["label"])
+    assert takes_null(schemas["BranchPatch"]["properties"]["leaves"])
+
+
+def takes_null(schema: dict[str, Any]) -> bool:
+    return {"type": "null"} in schema.get("anyOf", [])
+
+
+def test_an_array_in_a_patch_is_replaced_whole_so_its_elements_stay_as_they_are() -> None:
+    schemas = component_schemas([USERS])
+    patched, _ = schemas["ProfilePatch"]["properties"]["addresses"]["anyOf"]
+    sent = schemas["Profile-Input"]["properties"]["addresses"]
+
+    assert "AddressPatch" not in schemas
+    assert patched["items"] == sent["items"]
+    assert schemas[sent["items"]["$ref"].rsplit("/", 1)[1]]["required"] == ["street", "city", "country"]
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = component_schemas(ALL)
+
+    assert references(schemas) <= {f"#/components/schemas/{name}" for name in schemas}
+
+
+def references(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(references, schema))
+    if isinstance(schema, dict):
+        own = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
+        return own.union(*map(references, schema.values()))
+    return set()
+
+
+def test_a_field_keeps_its_constraints_and_its_words() -> None:
+    schema = component_schemas([ITEMS])["ItemCreate"]
+
+    assert schema["properties"]["stock"]["minimum"] == 0
+    assert schema["properties"]["currency"]["description"] == "ISO 4217, as in `EUR`"
+    assert schema["description"] == "Something that has a price and may have an owner."
+
+
+def test_the_constraints_of_an_object_inside_hold_too() -> None:
+    part = part_class("Inner", text=(Annotated[str, Field(max_length=3)], ""))
+    document_type = DocumentType(record_class({"part": part}, title="Holder"))
+
+    assert refused(document_type, {"part": {"text": "long"}, "more": 1}) == ["part.text", "more"]

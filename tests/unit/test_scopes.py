@@ -1,0 +1,79 @@
+"""Which scopes there are, and what an account's patterns allow of them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.auth.scopes import ACTIONS, allowed_scopes, is_pattern, known_scopes
+from service.documents.item import Item
+from service.documents.registry import DocumentType
+from service.documents.user import User
+
+KNOWN = known_scopes([DocumentType(Item), DocumentType(User)])
+parts = st.sampled_from(["*", "users", "items", "accounts", "read", "write", "admin", "user"])
+
+
+def test_each_type_has_a_scope_for_each_action() -> None:
+    assert list(KNOWN) == [f"{name}:{action}" for name in ("items", "users") for action in ACTIONS]
+    assert KNOWN["users:read"] == "Read and search users"
+    assert KNOWN["items:export"] == "Download items as files"
+
+
+@pytest.mark.parametrize("pattern", ["*", "*:*", "*:read", "users:*", "users:read", "my-things_2:read"])
+def test_a_pattern_is_a_star_or_two_parts(pattern: str) -> None:
+    assert is_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "users",
+        "users:",
+        ":read",
+        "users:read:more",
+        "Users:read",
+        "users:READ",
+        "us*:read",
+        "users:r?ad",
+        "users:[rw]*",
+        "**",
+        "*:*:*",
+        " *",
+        "users:read ",
+        "users:read\n",
+        "users:read write",
+        "1users:read",
+    ],
+)
+def test_anything_else_is_none(pattern: str) -> None:
+    assert not is_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "allowed"),
+    [
+        ([], []),
+        (["*"], list(KNOWN)),
+        (["*:*"], list(KNOWN)),
+        (["*:read"], ["items:read", "users:read"]),
+        (["users:*"], [f"users:{action}" for action in ACTIONS]),
+        (["users:read"], ["users:read"]),
+        (["users:read", "*:read"], ["items:read", "users:read"]),
+        (["accounts:admin"], []),
+        (["user:read"], []),
+        (["users:rea"], []),
+    ],
+)
+def test_patterns_allow_the_known_scopes_that_they_match(patterns: list[str], allowed: list[str]) -> None:
+    assert allowed_scopes(patterns, KNOWN) == allowed
+
+
+@given(st.lists(st.just("*") | st.builds("{}:{}".format, parts, parts)))
+def test_no_patterns_allow_more_than_is_known(patterns: list[str]) -> None:
+    allowed = allowed_scopes(patterns, KNOWN)
+
+    assert all(map(is_pattern, patterns))
+    assert set(allowed) <= set(KNOWN)
+    assert len(set(allowed)) == len(allowed)
+    assert all(pattern in allowed for pattern in patterns if pattern in KNOWN)

@@ -1,0 +1,188 @@
+"""What can be set from outside."""
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import Settings
+
+SECRET = "x" * 32
+PRODUCTION = {
+    "environment": "production",
+    "secret_key": SECRET,
+    "mongodb_uri": "mongodb://canary:canary@db/?replicaSet=rs0",
+}
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+def fault_of(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        settings(**values)
+    (error,) = caught.value.errors()
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+def test_nothing_has_to_be_set_for_a_first_try() -> None:
+    chosen = settings()
+
+    assert (chosen.environment, chosen.host, chosen.port) == ("development", "127.0.0.1", 8000)
+    assert chosen.data_dir == Path(".data")
+    assert chosen.mongodb_database == "dossier"
+    assert chosen.mongodb_uri is chosen.secret_key is chosen.admin_password is None
+    assert chosen.admin_username == "admin"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("ENVIRONMENT", "development", "development"),
+        ("HOST", "0.0.0.0", "0.0.0.0"),
+        ("PORT", "0", 0),
+        ("DATA_DIR", "/var/lib/dossier", Path("/var/lib/dossier")),
+        ("MONGODB_URI", "mongodb://db", SecretStr("mongodb://db")),
+        ("MONGODB_DATABASE", "other-1", "other-1"),
+        ("SECRET_KEY", SECRET, SecretStr(SECRET)),
+        ("ADMIN_USERNAME", "root@example.org", "root@example.org"),
+        ("ADMIN_PASSWORD", "12345678", SecretStr("12345678")),
+        ("QUERY_TIME_LIMIT_SECONDS", "0.5", 0.5),
+        ("MAX_BODY_BYTES", "2048", 2048),
+        ("LOG_LEVEL", "debug", "debug"),
+    ],
+)
+def test_a_setting_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any
+) -> None:
+    monkeypatch.setenv(f"DOSSIER_{name}", text)
+
+    assert getattr(settings(), name.lower()) == value
+
+
+def test_a_setting_comes_from_a_file_unless_the_environment_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("DOSSIER_PORT=1\nDOSSIER_HOST=::1\nDOSSIER_NOTHING=1\nOTHER=1\n")
+    monkeypatch.setenv("DOSSIER_PORT", "2")
+
+    chosen = Settings(_env_file=file)
+
+    assert (chosen.port, chosen.host) == (2, "::1")
+
+
+def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSSIER_SECRET_KEY", "")
+    monkeypatch.setenv("DOSSIER_PORT", "")
+
+    assert settings().secret_key is None
+    assert settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("environment", "staging"),
+        ("port", -1),
+        ("port", 65536),
+        ("port", "http"),
+        ("mongodb_database", "a.b"),
+        ("mongodb_database", "a$b"),
+        ("mongodb_database", "a b"),
+        ("mongodb_database", "x" * 39),
+        ("mongodb_database", "a\n"),
+        ("admin_username", "-admin"),
+        ("admin_username", "a b"),
+        ("admin_username", "x" * 65),
+        ("token_lifetime_seconds", 59),
+        ("token_lifetime_seconds", 86_401),
+        ("query_time_limit_seconds", 0),
+        ("query_time_limit_seconds", "nan"),
+        ("operation_timeout_seconds", 121),
+        ("max_body_bytes", 1023),
+        ("max_body_bytes", 16_777_217),
+        ("shutdown_grace_seconds", -1),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_setting_out_of_its_bounds_stops_the_start(name: str, value: Any) -> None:
+    assert fault_of(**{name: value}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("secret", ["x", "x" * 31, "ж" * 15])
+def test_a_short_secret_stops_the_start(secret: str) -> None:
+    assert "DOSSIER_SECRET_KEY has" in fault_of(secret_key=secret)
+
+
+@pytest.mark.parametrize("secret", ["x" * 32, "ж" * 16])
+def test_a_secret_is_measured_in_bytes(secret: str) -> None:
+    assert settings(secret_key=secret).secret_key == SecretStr(secret)
+
+
+@pytest.mark.parametrize("password", ["x" * 7, "x" * 129])
+def test_an_admin_password_out_of_bounds_stops_the_start(password: str) -> None:
+    assert "8 to 128 are needed" in fault_of(admin_password=password)
+
+
+@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128])
+def test_an_admin_password_is_measured_in_characters(password: str) -> None:
+    assert settings(admin_password=password).admin_password == SecretStr(password)
+
+
+def test_production_starts_with_a_secret_and_a_database() -> None:
+    assert settings(**PRODUCTION).environment == "production"
+
+
+@pytest.mark.parametrize("missing", ["secret_key", "mongodb_uri"])
+def test_nothing_is_made_up_in_production(missing: str) -> None:
+    values = {name: value for name, value in PRODUCTION.items() if name != missing}
+
+    assert f"DOSSIER_{missing.upper()} is needed in production" in fault_of(**values)
+
+
+def test_nothing_changes_a_setting_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        settings().port = 1  # type: ignore[misc]
+
+
+def test_no_secret_is_shown() -> None:
+    chosen = settings(**PRODUCTION, admin_password="canary-password")
+
+    assert "canary" not in f"{chosen!r} {chosen} {chosen.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"secret_key": "canary"},
+        {"secret_key": SECRET, "admin_password": "canary"},
+        {"environment": "production", "mongodb_uri": "mongodb://canary@db"},
+        {"secret_key": SECRET, "admin_password": "canary-password", "environment": "production"},
+    ],
+    ids=str,
+)
+def test_no_secret_is_shown_when_the_start_is_stopped(values: dict[str, str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**values)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_each_setting_has_a_comment_of_its_own() -> None:
+    (cls,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(cls, ast.ClassDef)
+    commented = {
+        before.target.id
+        for before, after in zip(cls.body, cls.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+
+    assert commented == set(Settings.model_fields)
