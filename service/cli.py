@@ -24,7 +24,7 @@ from service.documents.registry import DocumentType, registered_types
 from service.errors import ServiceError, StartupError
 from service.observability import configure_logging
 from service.samples import Sampler
-from service.settings import Settings
+from service.settings import MIN_SECRET_BYTES, Settings
 from service.store.database import open_database
 from service.store.embedded import embedded_server
 from service.store.repository import Limits, Repository
@@ -34,6 +34,8 @@ accounts_app = typer.Typer(no_args_is_help=True, help="Who may sign in.")
 app.add_typer(accounts_app, name="accounts")
 
 T = TypeVar("T")
+
+MAX_LINE = 10_000
 
 
 def main() -> None:
@@ -77,11 +79,18 @@ def _with_secret_key(settings: Settings) -> Settings:
     if settings.secret_key is not None:
         return settings
     path = settings.data_dir / "secret_key"
-    if not path.exists():
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        key = ""
+    if len(key) < MIN_SECRET_BYTES:
+        key = secrets.token_hex(MIN_SECRET_BYTES)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-    return settings.model_copy(update={"secret_key": SecretStr(path.read_text().strip())})
+        draft = path.with_suffix(".new")  # whole or not at all, as a start may be cut off anywhere
+        draft.touch(mode=0o600)
+        draft.write_text(key)
+        draft.replace(path)
+    return settings.model_copy(update={"secret_key": SecretStr(key)})
 
 
 @app.command()
@@ -107,7 +116,8 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=settings.shutdown_grace_seconds,
         )
-        address = "http://{}:{}".format(*listener.getsockname())
+        bound_host, bound_port = listener.getsockname()[:2]
+        address = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
         print(f"Dossier listens on {address}, and explains itself at {address}/docs")
         if password:
             print(
@@ -143,7 +153,7 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
         password = None
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
-            password = await Accounts().create_first(settings.admin_username, given)
+            password = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
         limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
         ids: dict[str, list[str]] = {}
         for document_type in sorted(types, key=_has_references):
@@ -162,7 +172,7 @@ def _run(work: Callable[[Accounts], Awaitable[T]]) -> T:
 
     async def connected(settings: Settings) -> T:
         async with open_database(settings, [Account]):
-            return await work(Accounts())
+            return await work(Accounts(settings.operation_timeout_seconds))
 
     with _with_database(_settings()) as complete:
         return asyncio.run(connected(complete))
@@ -200,7 +210,8 @@ def list_accounts() -> None:
             " ".join(account.scopes),
             f"{account.created_at:%Y-%m-%d %H:%M}",
         )
-    Console().print(table)
+    # Only a person has lines that end.
+    Console(width=None if sys.stdout.isatty() else MAX_LINE).print(table)
 
 
 @accounts_app.command("disable")

@@ -13,7 +13,7 @@ from service.auth.scopes import is_pattern
 from service.documents.base import Record, now, unique
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
 from service.settings import USERNAME_PATTERN
-from service.store.failures import driver_errors
+from service.store.failures import operation
 
 RECHECK_SECONDS = 15
 """How long a worker may go on serving an account that was disabled elsewhere."""
@@ -38,7 +38,9 @@ class Account(Record):
 class Accounts:
     """The accounts in the database."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`timeout_seconds` is how long MongoDB may take to answer."""
+        self._timeout_seconds = timeout_seconds
         self._passwords = PasswordHasher()
         self._clock = clock
         self._seen_active: dict[str, float] = {}
@@ -53,7 +55,7 @@ class Accounts:
         """Whether the account is there and not disabled; asked of the database every 15 s."""
         if self._clock() - self._seen_active.get(account_id, -RECHECK_SECONDS) < RECHECK_SECONDS:
             return True
-        with driver_errors():
+        with operation(self._timeout_seconds):
             found = await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
         self._seen_active.pop(account_id, None)
         if found is not None:
@@ -72,13 +74,13 @@ class Accounts:
             raise ValidationFailedError([Fault("invalid_username", message, "/username")])
         password_hash = await self._passwords.hash(password)
         account = Account(id=PydanticObjectId(), username=username, password_hash=password_hash, scopes=list(scopes))
-        with driver_errors():
+        with operation(self._timeout_seconds):
             await account.insert()
         return account
 
     async def create_first(self, username: str, password: str | None) -> str | None:
         """If there is no account, one that may do everything; its password, if that was made up here."""
-        with driver_errors():
+        with operation(self._timeout_seconds):
             if await Account.find_one({}) is not None:
                 return None
         chosen = password or secrets.token_urlsafe(15)
@@ -90,7 +92,7 @@ class Accounts:
 
     async def list(self) -> list[Account]:
         """All of them, by name."""
-        with driver_errors():
+        with operation(self._timeout_seconds):
             return await Account.find({}).sort("username").to_list()
 
     async def set_active(self, username: str, *, is_active: bool) -> None:
@@ -102,11 +104,11 @@ class Accounts:
         await self._update(username, {"password_hash": await self._passwords.hash(password)})
 
     async def _find(self, username: str) -> Account | None:
-        with driver_errors():
+        with operation(self._timeout_seconds):
             return await Account.find_one({"username": {"$eq": username}})
 
     async def _update(self, username: str, changes: dict[str, object]) -> None:
-        with driver_errors():
+        with operation(self._timeout_seconds):
             result = await Account.get_pymongo_collection().update_one(
                 {"username": {"$eq": username}}, {"$set": changes | {"updated_at": now()}, "$inc": {"revision": 1}}
             )

@@ -63,9 +63,8 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
         except BlockingIOError:
             yield server.wait_for_owner()
             return
-        address = server.find_or_start()
         try:
-            yield address
+            yield server.find_or_start()
         finally:
             server.stop()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pymongo
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -43,6 +44,13 @@ def driver_errors() -> Iterator[None]:
         yield
     except (PyMongoError, DocumentTooLarge) as error:
         raise translate(error) from error
+
+
+@contextmanager
+def operation(seconds: float) -> Iterator[None]:
+    """The same, and all commands inside have so long together, retries and elections included."""
+    with driver_errors(), pymongo.timeout(seconds):
+        yield
 
 
 @contextmanager

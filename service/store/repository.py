@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, cast
 
 import orjson
-import pymongo
 from bson import ObjectId
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
@@ -25,7 +24,7 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
-from service.store.failures import TOO_EXPENSIVE, driver_errors, query_errors
+from service.store.failures import TOO_EXPENSIVE, driver_errors, operation, query_errors
 from service.store.projection import projection_of, prune, tree_of
 from service.store.query import CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
@@ -35,6 +34,7 @@ PATCH_ATTEMPTS = 20
 PAUSE_SECONDS = 0.005
 """What each failed attempt adds to the longest pause before the next."""
 
+PING_SECONDS = 1.0
 STREAM_BATCH = 1000
 """Documents read at once by a stream."""
 
@@ -79,10 +79,8 @@ class Repository:
     def _collection(self) -> AsyncCollection[dict[str, Any]]:
         return self.document_type.document_class.get_pymongo_collection().with_options(codec_options=CODEC)
 
-    @contextmanager
-    def _operation(self) -> Iterator[None]:
-        with driver_errors(), pymongo.timeout(self._limits.operation_seconds):
-            yield
+    def _operation(self) -> AbstractContextManager[None]:
+        return operation(self._limits.operation_seconds)
 
     @asynccontextmanager
     async def _query(self) -> AsyncGenerator[int]:
@@ -162,13 +160,22 @@ class Repository:
                         async with asyncio.timeout(self._limits.operation_seconds):
                             batch = await anext(cursor, None)
                     except TimeoutError as error:
-                        raise (
-                            QueryTooExpensiveError(TOO_EXPENSIVE) if is_first else DatabaseUnavailableError()
-                        ) from error
+                        if is_first and await self._answers():
+                            raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
+                        raise DatabaseUnavailableError from error
                     if batch is None:
                         return
                     is_first = False
                     yield cast(bytes, batch)
+
+    async def _answers(self) -> bool:
+        """Whether MongoDB does, so that what took so long was the query."""
+        try:
+            with operation(PING_SECONDS):
+                await self._collection.database.command("ping")
+        except DatabaseUnavailableError:
+            return False
+        return True
 
     async def insert(self, body: Any) -> Presented:
         """A new document. Raises ValidationFailedError and DuplicateValueError."""

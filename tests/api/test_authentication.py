@@ -121,7 +121,7 @@ async def test_a_disabled_account_gets_no_token_and_its_tokens_stop(
 
 async def test_an_account_is_asked_for_again_after_a_while(anonymous: httpx.AsyncClient, services: Services) -> None:
     clock = [0.0]
-    accounts = Accounts(lambda: clock[0])
+    accounts = Accounts(10, lambda: clock[0])
     account = await services.accounts.authenticate("ada", PASSWORD)
     assert account is not None
     assert await accounts.is_active(str(account.id))

@@ -1,0 +1,111 @@
+"""How it ends, in order or not, and what the next start finds."""
+
+import signal
+
+import pytest
+
+from tests.acceptance.process import Home, Service, command_line, until
+
+ADA = {"name": "Ada Lovelace", "email": "ada@example.org"}
+
+
+def create_ada(service: Service) -> str:
+    """The address of a new user."""
+    headers = {"Authorization": f"Bearer {service.token()}"}
+    response = service.http.post("/api/v1/users", json=ADA, headers=headers)
+    assert response.status_code == 201, response.text
+    return response.headers["location"]
+
+
+def read_name(service: Service, location: str) -> str:
+    response = service.http.get(location, headers={"Authorization": f"Bearer {service.token()}"})
+    assert response.status_code == 200, response.text
+    name: str = response.json()["name"]
+    return name
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_and_its_mongod(home: Home, sign: signal.Signals) -> None:
+    service = home.start()
+    service.sign_in()  # leaves an idle connection, which must not hold it up
+
+    assert service.end(sign) == 0
+
+    assert home.mongods == []
+    assert "Traceback" not in service.stderr
+
+
+def test_a_signal_during_the_start_leaves_no_mongod(home: Home) -> None:
+    service = home.launch()
+    until(lambda: home.mongods, "mongod is started")
+
+    assert service.end() == 0
+
+    assert home.mongods == []
+
+
+def test_a_killed_service_leaves_a_mongod_that_the_next_start_finds_and_ends(home: Home) -> None:
+    first = home.start()
+    location = create_ada(first)
+    mongod = home.mongod
+
+    first.end(signal.SIGKILL)
+    assert home.mongod == mongod
+    second = home.start()
+
+    assert home.mongod == mongod
+    assert read_name(second, location) == "Ada Lovelace"
+    assert second.end() == 0
+    assert home.mongods == []
+
+
+def test_nothing_need_be_removed_by_hand_after_service_and_mongod_were_killed(home: Home) -> None:
+    first = home.start()
+    location = create_ada(first)
+
+    first.end(signal.SIGKILL)
+    home.kill_mongod()
+    second = home.start()
+
+    assert read_name(second, location) == "Ada Lovelace"
+
+
+@pytest.mark.slow  # a hung mongod is asked to end, and given 20 s for it
+def test_a_hung_mongod_of_a_killed_service_is_replaced(home: Home) -> None:
+    first = home.start()
+    location = create_ada(first)
+    first.end(signal.SIGKILL)
+
+    with home.hung_mongod() as hung:
+        second = home.launch()
+        until(lambda: home.mongods not in ([hung], []), "another mongod runs", 60)
+        second.wait_until_ready()
+
+        assert not any(command_line(hung))
+        assert read_name(second, location) == "Ada Lovelace"
+
+
+def test_a_second_command_shares_the_mongod_and_leaves_it_running(service: Service, shared_home: Home) -> None:
+    mongod = shared_home.mongod
+
+    listed = shared_home.run("accounts", "list")
+
+    assert listed.returncode == 0, listed.stderr
+    assert "admin" in listed.stdout
+    assert shared_home.mongod == mongod
+    assert service.http.get("/health/ready").status_code == 200
+
+
+def test_a_command_without_a_service_ends_the_mongod_that_it_started(home: Home) -> None:
+    listed = home.run("accounts", "list")
+
+    assert listed.returncode == 0, listed.stderr
+    assert home.mongods == []
+
+
+@pytest.mark.slow  # the driver looks for its server for 5 s, to say goodbye to it
+def test_a_service_whose_mongod_was_killed_still_ends_in_order(home: Home) -> None:
+    service = home.start()
+    home.kill_mongod()
+
+    assert service.end() == 0
