@@ -26,6 +26,10 @@ class Reference:
     name: str
 
 
+BEANIE_FIELDS = frozenset(Document.model_fields) - {"id"}
+"""What Beanie keeps in a document for itself."""
+
+
 def now() -> datetime:
     """The time in UTC, to the millisecond as BSON keeps it."""
     moment = datetime.now(UTC)

@@ -13,7 +13,7 @@ from bson import ObjectId
 from pydantic import BaseModel, EmailStr, StringConstraints
 from pydantic.fields import FieldInfo
 
-from service.documents.base import SERVER_FIELDS, Record, Reference
+from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record, Reference
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 
@@ -99,7 +99,8 @@ def fields_of(document_class: type[Record]) -> dict[str, Field]:
 def describe(document_class: type[Record]) -> tuple[dict[str, Field], list[str]]:
     """The fields that are supported, and a fault for each that is not."""
     faults: list[str] = []
-    own = {name: info for name, info in document_class.model_fields.items() if name not in SERVER_FIELDS}
+    others = BEANIE_FIELDS.union(SERVER_FIELDS)
+    own = {name: info for name, info in document_class.model_fields.items() if name not in others}
     servers = {name: document_class.model_fields[name] for name in SERVER_FIELDS[1:]}
     fields = [Field("id", Kind.OBJECT_ID), *_walk(own | servers, "", (document_class,), faults)]
     return {field.path: field for field in fields}, faults

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pymongo import IndexModel
 
 import service.documents
-from service.documents.base import SERVER_FIELDS, Part, Record
+from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Part, Record
 from service.documents.fields import Field, Kind, describe, fields_of
 from service.errors import StartupError
 
@@ -126,7 +126,7 @@ def _name_faults(cls: type[Record]) -> Iterator[str]:
 
 def _member_faults(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
-        if info.exclude or name in SERVER_FIELDS:
+        if info.exclude or name in BEANIE_FIELDS.union(SERVER_FIELDS):
             continue
         if "__" in name:
             yield f"field {name!r}: __ divides a field from an operator in a query"

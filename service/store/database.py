@@ -40,7 +40,7 @@ async def open_database(settings: Settings, document_classes: Sequence[type[Docu
     """Connect, and create what indexes are missing. Raises StartupError."""
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
-    async with _connect(settings.mongodb_uri.get_secret_value()) as client:
+    async with _connect(settings.mongodb_uri.get_secret_value(), settings) as client:
         database = client[settings.mongodb_database]
         try:
             with pymongo.timeout(START_SECONDS):
@@ -54,7 +54,7 @@ async def open_database(settings: Settings, document_classes: Sequence[type[Docu
         yield Database(database)
 
 
-def _connect(uri: str) -> AsyncMongoClient[dict[str, Any]]:
+def _connect(uri: str, settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # with which the driver lets a wrong option pass
         try:
@@ -68,7 +68,9 @@ def _connect(uri: str) -> AsyncMongoClient[dict[str, Any]]:
                 connectTimeoutMS=2000,
                 serverSelectionTimeoutMS=5000,
                 waitQueueTimeoutMS=2000,
-                socketTimeoutMS=60_000,  # for what no deadline covers
+                # For what has no other deadline, the next batch of an export. No deadline of ours cancels a task that
+                # waits for the driver: that can leave its pool broken.
+                socketTimeoutMS=int(settings.operation_timeout_seconds * 1000),
             )
         except (ConfigurationError, InvalidURI, ValueError, UserWarning) as error:
             raise StartupError(f"DOSSIER_MONGODB_URI cannot be used: {error}") from error

@@ -25,11 +25,9 @@ from service.errors import (
     Fault,
     InternalError,
     InvalidQueryError,
-    QueryTooExpensiveError,
     ServiceError,
 )
 
-TOO_EXPENSIVE = "MongoDB ran out of time: filter by an indexed field, or search for less."
 INVALID_REGEX = 51091
 PASSING_TROUBLE = frozenset({6, 7, 89, 91, 112, 134, 189, 211, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
 """HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, ReadConcernMajorityNotAvailableYet,
@@ -51,16 +49,6 @@ def operation(seconds: float) -> Iterator[None]:
     """The same, and all commands inside have so long together, retries and elections included."""
     with driver_errors(), pymongo.timeout(seconds):
         yield
-
-
-@contextmanager
-def query_errors() -> Iterator[None]:
-    """The same around a caller's query, where time running out is the query's fault."""
-    with driver_errors():
-        try:
-            yield
-        except ExecutionTimeout as error:
-            raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
 
 
 def translate(error: PyMongoError | DocumentTooLarge) -> ServiceError:

@@ -9,9 +9,11 @@ from itertools import islice
 from typing import Any, Literal, cast
 
 import orjson
+import pymongo
 from bson import ObjectId
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ExecutionTimeout, NetworkTimeout
 
 from service.documents.base import now
 from service.documents.json_text import dump_json
@@ -24,7 +26,7 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
-from service.store.failures import TOO_EXPENSIVE, driver_errors, operation, query_errors
+from service.store.failures import driver_errors, operation
 from service.store.projection import projection_of, prune, tree_of
 from service.store.query import CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
@@ -35,6 +37,10 @@ PAUSE_SECONDS = 0.005
 """What each failed attempt adds to the longest pause before the next."""
 
 PING_SECONDS = 1.0
+TOO_EXPENSIVE = "MongoDB ran out of time: filter by an indexed field, or search for less."
+TIMEOUTS = (ExecutionTimeout, NetworkTimeout)
+"""Of the server and of the client, whichever was first."""
+
 STREAM_BATCH = 1000
 """Documents read at once by a stream."""
 
@@ -53,7 +59,9 @@ class Limits:
     """How long MongoDB may take, in seconds."""
 
     query_seconds: float
+    """On a caller's query."""
     operation_seconds: float
+    """On anything else, retries and elections included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +91,15 @@ class Repository:
         return operation(self._limits.operation_seconds)
 
     @asynccontextmanager
-    async def _query(self) -> AsyncGenerator[int]:
-        """The time that MongoDB may work on the query inside, in milliseconds.
-
-        Not `pymongo.timeout`: that ends the client's wait when it ends the server's work, so that a query that took
-        too long could not be told from a server that is gone.
-        """
+    async def _query(self) -> AsyncGenerator[None]:
+        """Time running out is the query's fault, if MongoDB still answers."""
         try:
-            async with asyncio.timeout(self._limits.query_seconds + self._limits.operation_seconds):
-                with query_errors():
-                    yield int(self._limits.query_seconds * 1000)
-        except TimeoutError as error:
-            raise DatabaseUnavailableError from error
+            with driver_errors(), pymongo.timeout(self._limits.query_seconds):
+                yield
+        except DatabaseUnavailableError as error:
+            if isinstance(error.__cause__, TIMEOUTS) and await self._answers():
+                raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
+            raise
 
     async def get(self, document_id: str) -> Presented:
         """One document. Raises NotFoundError, also for what is no ObjectId."""
@@ -108,7 +113,7 @@ class Repository:
         """Part of a list; a total that runs out of time is None. Raises QueryTooExpensiveError."""
         selection = query.selection
         async with (
-            self._query() as max_time_ms,
+            self._query(),
             self._collection.find(
                 selection.filter,
                 projection_of(self.document_type, selection.fields),
@@ -116,7 +121,6 @@ class Repository:
                 skip=query.skip,
                 limit=query.limit + 1,
                 batch_size=query.limit + 2,  # one batch, and no cursor left behind it
-                max_time_ms=max_time_ms,
             ) as cursor,
         ):
             stored = await cursor.to_list()
@@ -134,8 +138,8 @@ class Repository:
             return None, None
         options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode == "capped" else {}
         try:
-            async with self._query() as max_time_ms:
-                total = await self._collection.count_documents(selected, maxTimeMS=max_time_ms, **options)
+            async with self._query():
+                total = await self._collection.count_documents(selected, **options)
         except QueryTooExpensiveError:
             return None, None
         if mode == "capped" and total > CAPPED_TOTAL:
@@ -154,19 +158,15 @@ class Repository:
                 sort=list(selection.sort),
                 batch_size=STREAM_BATCH,
             ) as cursor:
-                is_first = True
-                while True:
-                    try:
-                        async with asyncio.timeout(self._limits.operation_seconds):
-                            batch = await anext(cursor, None)
-                    except TimeoutError as error:
-                        if is_first and await self._answers():
-                            raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
-                        raise DatabaseUnavailableError from error
-                    if batch is None:
-                        return
-                    is_first = False
+                try:
+                    batch = await anext(cursor, None)
+                except TIMEOUTS as error:
+                    if await self._answers():
+                        raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
+                    raise
+                while batch is not None:
                     yield cast(bytes, batch)
+                    batch = await anext(cursor, None)
 
     async def _answers(self) -> bool:
         """Whether MongoDB does, so that what took so long was the query."""

@@ -5,10 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+from beanie import init_beanie
 from bson import Decimal128, ObjectId
 from pymongo import MongoClient
 
 from service.api.dependencies import Services
+from service.auth.accounts import Account
 from service.documents.item import Item
 from service.documents.user import User
 from service.errors import (
@@ -18,10 +20,12 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
+from service.settings import Settings
 from service.store import repository as repository_module
+from service.store.database import open_database
 from service.store.query import read_list_query
 from service.store.repository import CAPPED_TOTAL, PATCH_ATTEMPTS, Limits, Repository
-from tests.conftest import DATABASE, CommandRecorder
+from tests.conftest import DATABASE, TYPES, CommandRecorder
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 pytestmark = pytest.mark.usefixtures("anonymous")
@@ -213,3 +217,20 @@ async def test_what_is_not_there_cannot_be_changed(users: Repository) -> None:
             await users.patch(document_id, lambda present: present)
         with pytest.raises(NotFoundError):
             await users.delete(document_id)
+
+
+async def test_an_export_whose_first_batch_takes_too_long_is_the_callers_fault(
+    settings: Settings, services: Services
+) -> None:
+    users = services.repositories["users"]
+    await users.load({"name": "n", "email": f"{number}@example.org"} for number in range(20_000))
+    hurried = settings.model_copy(update={"operation_timeout_seconds": 0.005, "query_time_limit_seconds": 0.005})
+    everything = [document_type.document_class for document_type in TYPES]
+    try:
+        async with open_database(hurried, [User]):
+            query = read_list_query(users.document_type, [("q", "nobody has this"), ("sort", "-age")])
+            with pytest.raises(QueryTooExpensiveError):
+                await anext(users.stream(query.selection))
+    finally:
+        # Beanie's classes know one database at a time: back to the tests' own.
+        await init_beanie(services.database.handle, document_models=[*everything, Account])

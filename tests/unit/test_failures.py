@@ -34,10 +34,9 @@ from service.errors import (
     DuplicateValueError,
     InternalError,
     InvalidQueryError,
-    QueryTooExpensiveError,
     ServiceError,
 )
-from service.store.failures import driver_errors, query_errors, translate
+from service.store.failures import driver_errors, operation, translate
 
 RETRYABLE_CODES = (6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436)
 """What the specifications of retryable reads and writes list, with the older servers' 10058."""
@@ -183,22 +182,7 @@ def test_an_error_leaves_as_ours_with_the_drivers_as_its_cause() -> None:
     assert caught.value.__cause__ is cause
 
 
-def test_time_that_runs_out_in_a_query_is_the_fault_of_the_query() -> None:
-    cause = ExecutionTimeout("x", 50)
-
-    with pytest.raises(QueryTooExpensiveError) as caught, query_errors():
-        raise cause
-
-    assert caught.value.__cause__ is cause
-
-
-@pytest.mark.parametrize("cause", [NetworkTimeout("x"), ServerSelectionTimeoutError("x")])
-def test_a_server_that_does_not_answer_is_not(cause: PyMongoError) -> None:
-    with pytest.raises(DatabaseUnavailableError), query_errors():
-        raise cause
-
-
-@pytest.mark.parametrize("context", [driver_errors, query_errors])
+@pytest.mark.parametrize("context", [driver_errors, lambda: operation(1)])
 def test_errors_that_are_not_the_drivers_pass_through(context: Callable[[], Any]) -> None:
     cause = ValueError("x")
 
