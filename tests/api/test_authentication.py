@@ -192,3 +192,11 @@ async def test_the_first_account_is_made_once(anonymous: httpx.AsyncClient, serv
     assert await services.accounts.create_first("admin", None) is None
 
     assert [account.username for account in await services.accounts.list()] == ["ada"]
+
+
+@pytest.mark.caller(scopes={"users:read"})
+async def test_a_reader_reads_and_does_nothing_else(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/users")).status_code == 200
+    assert (await client.get("/api/v1/items")).status_code == 403
+    assert (await client.post("/api/v1/users", json={})).status_code == 403
+    assert (await client.get("/api/v1/users/export/xlsx")).status_code == 403
