@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
 from beanie import PydanticObjectId
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from service.documents.base import Email, Part, Record, index, unique
 
@@ -25,8 +25,8 @@ class Level(IntEnum):
     HIGH = 2
 
 
-class Leaf(Part):
-    """The innermost object."""
+class Leaf(BaseModel):
+    """The innermost object; plain pydantic, which by itself would ignore unknown fields."""
 
     text: Annotated[str, Field(max_length=1000)] = ""
     number: int | None = None

@@ -1,7 +1,8 @@
-"""Whether JSON values are of their fields' own kinds.
+"""Whether JSON values are those of declared fields, and of their own kinds.
 
-pydantic is strict about JSON's types, but lenient about what a string says: it takes "0" for a date and " 1_000 " for a
-decimal, cuts microseconds, and drops the name from an address. What would not come back as it was sent is a fault here.
+Unknown fields are refused at every depth, whatever a nested class allows. pydantic is strict about JSON's types, but
+lenient about what a string says: it takes "0" for a date and " 1_000 " for a decimal, cuts microseconds, and drops the
+name from an address. What would not come back as it was sent is a fault here.
 """
 
 from collections.abc import Mapping
@@ -30,17 +31,16 @@ def strict_values(
         ]
     field = fields.get(path)
     if isinstance(value, dict):
-        is_free = field is not None and field.kind is Kind.JSON
-        return {
-            name: strict_values(
-                inner,
-                fields,
-                faults,
-                path if is_free else f"{path}.{name}" if path else name,
-                pointer_to(pointer, name),
-            )
-            for name, inner in value.items()
-        }
+        members: dict[str, Any] = {}
+        for name, inner in value.items():
+            inner_path, inner_pointer = f"{path}.{name}" if path else name, pointer_to(pointer, name)
+            if field is not None and field.kind is not Kind.OBJECT:
+                inner_path = path  # free JSON, or no object at all
+            elif inner_path not in fields:
+                faults.append(Fault("unknown_field", "there is no such field", inner_pointer))
+                continue
+            members[name] = strict_values(inner, fields, faults, inner_path, inner_pointer)
+        return members
     kind = (field.inner or field.kind) if field else Kind.JSON
     fault = _fault(value, kind, is_email=field is not None and field.is_email)
     if fault is not None:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.documents.base import Record, index, unique
 from service.documents.item import Item
@@ -21,12 +21,6 @@ from tests.everything import Everything
 from tests.unit.made_up import part_class, record_class
 
 Text = Annotated[str, Field(max_length=1024)]
-
-
-class Loose(BaseModel):
-    """Takes any fields, which no part of a document may."""
-
-    text: str = ""
 
 
 def test_the_folder_is_the_list_and_tests_add_nothing_to_it() -> None:
@@ -121,7 +115,6 @@ def test_settings_that_do_not_inherit_are_a_fault() -> None:
             {},
             ["field '_a': a leading _ makes it private, so it would not be stored"],
         ),
-        ({"part": Loose}, {}, ["Loose must inherit Part, so that unknown fields are refused"]),
         ({}, {"search": ["a"]}, ["search: there is no field 'a'"]),
         ({"a": int}, {"search": ["a"]}, ["search: 'a' is no text"]),
         ({"a": str}, {"search": ["a"]}, ["search: 'a' needs a max_length of at most 1024"]),
@@ -150,7 +143,7 @@ def test_a_type_without_an_example_is_refused(config: dict[str, Any]) -> None:
 
 def test_all_faults_of_a_type_come_together() -> None:
     cls = record_class(
-        {"a__b": int, "_private": str, "text": str, "part": Loose},
+        {"a__b": int, "_private": str, "text": str},
         config={},
         name="Auth",
         search=["text", "nothing"],
@@ -158,7 +151,6 @@ def test_all_faults_of_a_type_come_together() -> None:
     )
 
     assert sorted(type_faults(cls)) == [
-        "Loose must inherit Part, so that unknown fields are refused",
         "Settings.name 'Auth' must be lower-case letters, digits, - and _, and start with a letter",
         "field '_private': a leading _ makes it private, so it would not be stored",
         "field 'a__b': __ divides a field from an operator in a query",
