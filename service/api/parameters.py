@@ -11,6 +11,7 @@ from service.documents.fields import Kind
 from service.documents.registry import DocumentType
 from service.documents.values import OBJECT_ID
 from service.errors import Fault, InvalidQueryError
+from service.store.operators import operators_of
 from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS
 from service.store.regex import MAX_PATTERN_LENGTH
 from service.transfer.formats import DELIMITERS
@@ -105,7 +106,9 @@ def _with_filters(document_type: DocumentType, parameters: list[dict[str, Any]])
     filters = [
         _parameter(
             f"{field.path}__eq" if field.path in taken else field.path,
-            "Only documents with this value" + (" among others." if field.is_repeated else "."),
+            "Only documents with this value"
+            + (" among others; also " if field.is_repeated else "; also ")
+            + ", ".join(f"`{field.path}__{operator}`" for operator in operators_of(field)[1:]),
             **KIND_SCHEMAS.get(field.kind, {}),
             **({"enum": list(field.choices)} if field.choices else {}),
         )

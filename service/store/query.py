@@ -3,14 +3,14 @@
 The query is built here, operator by operator: nothing that a caller sends is ever taken as an operator.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from service.documents.fields import Field
 from service.documents.registry import DocumentType
-from service.documents.values import parse_text
 from service.errors import Fault, InvalidQueryError
+from service.store.operators import OPERATORS, operators_of
 from service.store.regex import MAX_PATTERN_LENGTH, RefusedPatternError, check_pattern, literal_pattern
 
 MAX_SORT_FIELDS = 3
@@ -22,9 +22,6 @@ CountMode = Literal["capped", "exact", "none"]
 COUNT_MODES: tuple[CountMode, ...] = ("capped", "exact", "none")
 Choice = TypeVar("Choice", bound=str)
 SortKey = tuple[str, Literal[1, -1]]
-
-OPERATORS: Mapping[str, Callable[[Field, str], Any]] = {"eq": lambda field, text: {"$eq": parse_text(field, text)}}
-"""Each operator of `field__operator=value`: what it makes of a value's text, or a ValueError that says why not."""
 
 
 PARAMETERS = frozenset(
@@ -179,21 +176,22 @@ class QueryString:
     def _filters(self) -> list[dict[str, Any]]:
         clauses = []
         for name, text in self._parameters:
-            path, divider, operator = name.partition("__")
+            path, divider, name_of_operator = name.partition("__")
             if path not in self._type.fields or name in PARAMETERS:
                 self.refuse(name, "unknown_parameter", f"there is no parameter and no field {path!r}")
                 continue
             field = self._type.fields[path]
-            operator = operator if divider else "eq"
-            if operator not in OPERATORS:
+            operator = OPERATORS.get(name_of_operator if divider else "eq")
+            if operator is None:
                 self.refuse(name, "unknown_operator", f"one of {', '.join(OPERATORS)} is expected after __")
-            elif not field.is_scalar:
-                self.refuse(name, "not_filterable", f"{path!r} is no value but holds some: filter by one of them")
-            else:
-                try:
-                    clauses.append({stored_path(path): OPERATORS[operator](field, text)})
-                except ValueError as error:
-                    self.refuse(name, "invalid_value", str(error))
+                continue
+            if field.kind not in operator.kinds:
+                self.refuse(name, "not_filterable", f"{path!r} takes {', '.join(operators_of(field))}")
+                continue
+            try:
+                clauses.append({stored_path(path): operator.condition(field, text)})
+            except ValueError as error:
+                self.refuse(name, "invalid_value", str(error))
         self._parameters = []
         return clauses
 

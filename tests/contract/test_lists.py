@@ -1,5 +1,9 @@
 """What every document type's list promises."""
 
+import operator
+import re
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -9,6 +13,7 @@ from fastapi import FastAPI
 
 from service.documents.fields import Field, Kind
 from service.documents.registry import DocumentType
+from service.store.operators import operators_of
 from tests.conftest import TYPES
 from tests.contract.test_documents import address, bodies, create
 
@@ -95,6 +100,119 @@ async def test_every_field_finds_by_its_values(client: httpx.AsyncClient, docume
                     if value in {as_text(inner) for inner in values_at(document, field.path)}
                 ]
                 assert found == expected, (name, value)
+
+
+def typed(field: Field, value: Any) -> Any:
+    """A value out of an answer, so that Python compares it as MongoDB does."""
+    if field.kind is Kind.DECIMAL:
+        return Decimal(value)
+    return value
+
+
+ORACLES: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "contains": lambda value, wanted: wanted in value,
+    "startswith": lambda value, wanted: value.startswith(wanted),
+    "regex": lambda value, wanted: re.search(wanted, value) is not None,
+}
+
+
+async def test_every_operator_finds_what_python_finds(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    documents = await load(client, document_type, 5)
+    # And one with as little as a document may have.
+    info = document_type.document_class.model_fields
+    [sparse] = [body for number, body in enumerate(bodies(document_type, 6)) if number == 5]
+    documents.append(
+        await create(client, document_type, {name: value for name, value in sparse.items() if info[name].is_required()})
+    )
+    for field in document_type.fields.values():
+        present = {
+            document["id"]: [value for value in values_at(document, field.path) if value is not None]
+            for document in documents
+        }
+        samples = sorted({as_text(value): value for values in present.values() for value in values}.items())[:4]
+        for name in ORACLES.keys() & set(operators_of(field)):
+            for text, sample in samples:
+                given, wanted = question(name, field, text, sample)
+                if not given or (name == "regex" and field.max_length is None):
+                    continue
+                response = await client.get(address(document_type), params={f"{field.path}__{name}": given})
+                assert response.status_code == 200, (field.path, name, given, response.text)
+                expected = {
+                    key
+                    for key, values in present.items()
+                    if any(ORACLES[name](typed(field, value), wanted) for value in values)
+                }
+                assert {item["id"] for item in response.json()["items"]} == expected, (field.path, name, given)
+
+
+def question(name: str, field: Field, text: str, sample: Any) -> tuple[str, Any]:
+    """What to send, and what the oracle compares with."""
+    if name == "regex":
+        pattern = "[.]".join(re.split(r"[^\w-]", text[:12]))
+        return pattern, pattern
+    if name in {"contains", "startswith"}:
+        return text[:40], text[:40]
+    return text, typed(field, sample)
+
+
+async def test_ne_and_nin_find_what_eq_and_in_do_not(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    documents = await load(client, document_type, 5)
+    for field in document_type.fields.values():
+        texts = [as_text(value) for document in documents for value in values_at(document, field.path)]
+        texts = sorted({text for text in texts if text not in {"", "None"} and "," not in text})[:3]
+        if not field.is_scalar or not texts:
+            continue
+        for found_by, others_by, value in [("eq", "ne", texts[0]), ("in", "nin", ",".join(texts))]:
+            found = (await client.get(address(document_type), params={f"{field.path}__{found_by}": value})).json()
+            others = (await client.get(address(document_type), params={f"{field.path}__{others_by}": value})).json()
+            assert found["total"] > 0, (field.path, value)
+            ids = [item["id"] for item in (*found["items"], *others["items"])]
+            assert sorted(ids) == [document["id"] for document in documents], field.path
+
+
+async def test_exists_tells_null_and_missing_from_the_rest(
+    client: httpx.AsyncClient, document_type: DocumentType
+) -> None:
+    collection = document_type.document_class.get_pymongo_collection()
+    await create(client, document_type)
+    for name in [path for path in document_type.fields if "." not in path and path != "id"]:
+        changes: list[tuple[dict[str, Any], bool]] = [
+            ({"$set": {name: None}}, False),
+            ({"$unset": {name: ""}}, False),
+            ({"$set": {name: "something"}}, True),
+        ]
+        for change, exists in changes:
+            await collection.update_one({}, change)
+            for value in (True, False):
+                page = await client.get(address(document_type), params={f"{name}__exists": as_text(value)})
+                assert page.json()["total"] == int(exists is value), (name, exists, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "operators"),
+    [
+        (Kind.BOOLEAN, ["gt", "contains", "regex"]),
+        (Kind.INTEGER, ["contains", "startswith", "regex"]),
+        (Kind.OBJECT, ["eq", "ne", "gt", "in", "contains"]),
+        (Kind.JSON, ["eq", "lt", "nin", "regex"]),
+        (Kind.TEXT, ["near", "", "$gt"]),
+    ],
+)
+async def test_an_operator_that_a_field_does_not_take_is_refused(
+    client: httpx.AsyncClient, document_type: DocumentType, kind: Kind, operators: list[str]
+) -> None:
+    for field in document_type.fields.values():
+        if field.kind is not kind:
+            continue
+        for name in operators:
+            response = await client.get(address(document_type), params={f"{field.path}__{name}": "1"})
+            assert response.status_code == 400, (field.path, name)
+            assert [fault["parameter"] for fault in response.json()["errors"]] == [f"{field.path}__{name}"]
 
 
 def wrong_texts(field: Field) -> list[str]:

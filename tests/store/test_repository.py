@@ -175,7 +175,9 @@ async def test_a_filter_on_an_indexed_field_uses_the_index(users: Repository) ->
     await users.insert(ADA | {"profile": {"addresses": [{"street": "s", "city": "London", "country": "GB"}]}})
     for params, expected in {
         (("email", "ada@example.org"),): "email",
+        (("email__startswith", "ADA@"),): "email",
         (("profile.addresses.city", "London"),): "profile.addresses.city",
+        (("name__gte", "Ada"), ("name__lt", "Adb")): "name",
     }.items():
         query = read_list_query(users.document_type, params)
         cursor = User.get_pymongo_collection().find(query.selection.filter, sort=list(query.selection.sort), limit=51)
