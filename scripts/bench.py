@@ -30,6 +30,7 @@ from service.samples import Sampler
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.embedded import embedded_server
+from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
 DATABASE = "bench"
@@ -77,7 +78,7 @@ async def load(uri: str, count: int) -> float:
     settings = Settings(mongodb_uri=SecretStr(uri), mongodb_database=DATABASE)
     [users] = [document_type for document_type in registered_types() if document_type.document_class is User]
     async with open_database(settings, [User]) as database:
-        await Repository(users, Limits(60, 60)).load(Sampler(users).bodies(count))
+        await Repository(users, Limits(60, 60), CursorSigner("bench")).load(Sampler(users).bodies(count))
         statistics = await database.handle.command("collStats", "users")
         return float(statistics["avgObjSize"])
 

@@ -19,6 +19,7 @@ from service.errors import StartupError, install_handlers
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
 from service.store.database import open_database
+from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
 
@@ -42,10 +43,13 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         document_classes = [document_type.document_class for document_type in types]
         async with open_database(chosen, [*document_classes, Account]) as database:
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
+            cursors = CursorSigner(chosen.secret_key.get_secret_value())
             services = Services(
                 settings=chosen,
                 database=database,
-                repositories={document_type.name: Repository(document_type, limits) for document_type in types},
+                repositories={
+                    document_type.name: Repository(document_type, limits, cursors) for document_type in types
+                },
                 accounts=Accounts(chosen.operation_timeout_seconds),
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,

@@ -27,6 +27,7 @@ from service.samples import Sampler
 from service.settings import MIN_SECRET_BYTES, Settings
 from service.store.database import open_database
 from service.store.embedded import embedded_server
+from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -155,9 +156,10 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
             password = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
         limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
+        cursors = CursorSigner(secrets.token_hex())
         ids: dict[str, list[str]] = {}
         for document_type in sorted(types, key=_has_references):
-            documents = Repository(document_type, limits)
+            documents = Repository(document_type, limits, cursors)
             if sample and not await documents.any():
                 ids[document_type.name] = await documents.load(Sampler(document_type, ids=ids).bodies(sample))
         return password

@@ -35,7 +35,7 @@ from service.errors import (
     problems,
 )
 from service.store.patching import merge_patch
-from service.store.query import MAX_SKIP, ListQuery, read_list_query
+from service.store.query import read_list_query
 from service.store.repository import Page, Presented, Repository
 from service.store.schemas import REF_TEMPLATE
 from service.transfer.formats import FORMATS
@@ -75,8 +75,7 @@ def document_router(document_type: DocumentType) -> APIRouter:
     async def list_documents(request: Request, documents: RepositoryDependency) -> Response:
         query = read_list_query(document_type, read_parameters(request))
         page = await documents.page(query)
-        headers = _link(request, query) if page.has_next else {}
-        return Response(_page_body(page), headers=headers, media_type=JSON)
+        return Response(_page_body(page), headers={"Link": _link(request, page)}, media_type=JSON)
 
     @router.post(
         "",
@@ -216,13 +215,18 @@ def _document_response(document: Presented, status: int = 200, headers: dict[str
 
 
 def _page_body(page: Page) -> bytes:
-    return dump_json({"items": page.items, "total": page.total, "total_relation": page.total_relation})
+    return dump_json(
+        {
+            "items": page.items,
+            "next_cursor": page.next_cursor,
+            "total": page.total,
+            "total_relation": page.total_relation,
+        }
+    )
 
 
-def _link(request: Request, query: ListQuery) -> dict[str, str]:
-    """RFC 8288: where the next page is, as far as `skip` reaches."""
-    skip = query.skip + query.limit
-    if skip > MAX_SKIP:
-        return {}
-    kept: Sequence[tuple[str, str]] = [pair for pair in read_parameters(request) if pair[0] != "skip"]
-    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("skip", skip)])}>; rel="next"'}
+def _link(request: Request, page: Page) -> str:
+    """RFC 8288: where the first page is, and the next if there is one."""
+    kept: Sequence[tuple[str, str]] = [pair for pair in read_parameters(request) if pair[0] not in {"skip", "cursor"}]
+    places = {"first": kept} | ({"next": [*kept, ("cursor", page.next_cursor)]} if page.next_cursor else {})
+    return ", ".join(f'<{request.url.path}?{urlencode(query)}>; rel="{name}"' for name, query in places.items())

@@ -66,9 +66,20 @@ SELECTION_PARAMETERS = [
 
 PAGE_PARAMETERS = [
     _parameter("limit", "Documents on a page.", type="integer", minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
-    _parameter("skip", "Documents before the page.", type="integer", minimum=0, maximum=MAX_SKIP, default=0),
+    _parameter("cursor", "Where to go on: `next_cursor` of the page before, with everything else the same."),
     _parameter(
-        "count", "`capped` counts to 10,000, `exact` to the end, `none` not.", enum=list(COUNT_MODES), default="capped"
+        "skip",
+        "Documents before the page, instead of a cursor.",
+        type="integer",
+        minimum=0,
+        maximum=MAX_SKIP,
+        default=0,
+    ),
+    _parameter(
+        "count",
+        "`capped` counts to 10,000, `exact` to the end, `estimated` all without a filter.",
+        enum=list(COUNT_MODES),
+        default="capped",
     ),
 ]
 

@@ -37,8 +37,8 @@ def now() -> datetime:
 
 
 def index(*paths: str) -> IndexModel:
-    """An index over one or more dotted paths, ascending."""
-    return IndexModel([(path, ASCENDING) for path in paths], name="_".join(paths))
+    """An index over one or more dotted paths, ascending; ids last, as they break the ties of a sort."""
+    return IndexModel([(path, ASCENDING) for path in (*paths, "_id")], name="_".join((*paths, "id")))
 
 
 def unique(*paths: str) -> IndexModel:

@@ -152,7 +152,7 @@ def _search_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[s
 
 def _index_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:
     for model in cls.Settings.indexes:
-        paths = list(model.document["key"])
+        paths = [path for path in model.document["key"] if path != "_id"]
         yield from (f"indexes: there is no field {path!r}" for path in paths if path not in fields)
         arrays = {
             next(array for array in fields.values() if array.is_array and f"{path}.".startswith(f"{array.path}.")).path

@@ -18,8 +18,8 @@ MAX_LIMIT = 1000
 DEFAULT_LIMIT = 50
 MAX_SKIP = 10_000
 
-CountMode = Literal["capped", "exact", "none"]
-COUNT_MODES: tuple[CountMode, ...] = ("capped", "exact", "none")
+CountMode = Literal["capped", "exact", "estimated", "none"]
+COUNT_MODES: tuple[CountMode, ...] = ("capped", "exact", "estimated", "none")
 Choice = TypeVar("Choice", bound=str)
 SortKey = tuple[str, Literal[1, -1]]
 
@@ -48,6 +48,8 @@ class ListQuery:
     selection: Selection
     limit: int
     skip: int
+    cursor: str | None
+    """Where it goes on; `skip` is 0 then."""
     count: CountMode
 
 
@@ -140,8 +142,15 @@ class QueryString:
             keys[path] = -1 if name.startswith("-") else 1
         if len(keys) > MAX_SORT_FIELDS:
             self.refuse("sort", "too_many_fields", f"at most {MAX_SORT_FIELDS} fields can be sorted by")
-        keys.setdefault("id", 1)
+        if not keys.keys() & self._unique_paths():
+            # In the direction of the key before it, so that one index, read forwards or backwards, has the whole order.
+            keys.setdefault("id", next(reversed(keys.values()), 1))
         return tuple((stored_path(path), direction) for path, direction in keys.items())
+
+    def _unique_paths(self) -> set[str]:
+        """Fields of which no two documents have the same value, so that nothing is left to break ties by."""
+        keys = [list(index.document["key"]) for index in self._type.indexes if index.document.get("unique")]
+        return {"id", *(paths[0] for paths in keys if len(paths) == 1)}
 
     def _fields(self) -> tuple[str, ...]:
         text = self.text("fields")
@@ -206,7 +215,10 @@ def read_list_query(document_type: DocumentType, parameters: Sequence[tuple[str,
     query = QueryString(document_type, parameters)
     limit = query.integer("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
     skip = query.integer("skip", 0, MAX_SKIP, 0)
+    cursor = query.text("cursor")
+    if cursor is not None and skip:
+        query.refuse("cursor", "cursor_and_skip", "a page is found by cursor or by skip, not by both")
     count = query.choice("count", COUNT_MODES, "capped")
     selection = query.selection()
     query.finish()
-    return ListQuery(selection, limit, skip, count)
+    return ListQuery(selection, limit, skip, cursor, count)

@@ -21,12 +21,15 @@ from service.documents.registry import DocumentType
 from service.documents.values import CODEC, OBJECT_ID, Presenter
 from service.errors import (
     DatabaseUnavailableError,
+    Fault,
+    InvalidQueryError,
     NotFoundError,
     QueryTooExpensiveError,
     RevisionMismatchError,
     WriteConflictError,
 )
 from service.store.failures import driver_errors, operation
+from service.store.paging import CursorSigner, InvalidCursorError, after
 from service.store.projection import projection_of, prune, tree_of
 from service.store.query import CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
@@ -50,6 +53,8 @@ LOAD_BATCH = 1000
 Presented = dict[str, Any]
 """A document as callers see it: `id`, then its fields."""
 
+TotalRelation = Literal["eq", "gte", "estimated"]
+
 Revisions = frozenset[int] | None
 """The revisions that a write may replace; None: any."""
 
@@ -69,17 +74,18 @@ class Page:
     """A part of a list."""
 
     items: list[Presented]
-    has_next: bool
+    next_cursor: str | None
     total: int | None
-    total_relation: Literal["eq", "gte"] | None
+    total_relation: TotalRelation | None
 
 
 class Repository:
     """The documents of one type."""
 
-    def __init__(self, document_type: DocumentType, limits: Limits) -> None:
+    def __init__(self, document_type: DocumentType, limits: Limits, cursors: CursorSigner) -> None:
         self.document_type = document_type
         self._limits = limits
+        self._cursors = cursors
         self._presenter = Presenter(document_type.fields.values())
         self._projection = projection_of(document_type)
 
@@ -110,13 +116,18 @@ class Repository:
         return self._presenter.present(stored)
 
     async def page(self, query: ListQuery) -> Page:
-        """Part of a list; a total that runs out of time is None. Raises QueryTooExpensiveError."""
+        """Part of a list; a total that runs out of time is None.
+
+        Raises InvalidQueryError for a cursor that is not this query's, and QueryTooExpensiveError.
+        """
         selection = query.selection
+        sorted_by = [path.replace("_id", "id", 1) if path == "_id" else path for path, _ in selection.sort]
+        wanted = (*selection.fields, *sorted_by) if selection.fields else ()
         async with (
             self._query(),
             self._collection.find(
-                selection.filter,
-                projection_of(self.document_type, selection.fields),
+                self._page_filter(query),
+                projection_of(self.document_type, wanted),
                 sort=list(selection.sort),
                 skip=query.skip,
                 limit=query.limit + 1,
@@ -124,25 +135,39 @@ class Repository:
             ) as cursor,
         ):
             stored = await cursor.to_list()
-        total, relation = await self._total(selection.filter, query.count)
+        total, relation = (None, None) if query.cursor else await self._total(selection.filter, query.count)
+        has_next = len(stored) > query.limit
+        name = self.document_type.name
+        next_cursor = self._cursors.encode(selection, name, stored[query.limit - 1]) if has_next else None
         items = [self._presenter.present(document) for document in stored[: query.limit]]
         if selection.fields:
             tree = tree_of(["id", *selection.fields])
             items = [prune(item, tree) for item in items]
-        return Page(items, len(stored) > query.limit, total, relation)
+        return Page(items, next_cursor, total, relation)
 
-    async def _total(
-        self, selected: Mapping[str, Any], mode: CountMode
-    ) -> tuple[int | None, Literal["eq", "gte"] | None]:
+    def _page_filter(self, query: ListQuery) -> Mapping[str, Any]:
+        selection = query.selection
+        if query.cursor is None:
+            return selection.filter
+        try:
+            keys = self._cursors.decode(selection, self.document_type.name, query.cursor)
+        except InvalidCursorError as error:
+            raise InvalidQueryError([Fault("invalid_cursor", str(error), parameter="cursor")]) from error
+        return {"$and": [selection.filter, after(selection.sort, keys)]}
+
+    async def _total(self, selected: Mapping[str, Any], mode: CountMode) -> tuple[int | None, TotalRelation | None]:
         if mode == "none":
             return None, None
-        options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode == "capped" else {}
+        if mode == "estimated" and not selected:
+            with self._operation():
+                return await self._collection.estimated_document_count(), "estimated"
+        options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode != "exact" else {}
         try:
             async with self._query():
                 total = await self._collection.count_documents(selected, **options)
         except QueryTooExpensiveError:
             return None, None
-        if mode == "capped" and total > CAPPED_TOTAL:
+        if mode != "exact" and total > CAPPED_TOTAL:
             return CAPPED_TOTAL, "gte"
         return total, "eq"
 

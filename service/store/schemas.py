@@ -141,10 +141,14 @@ def _page_schema(title: str) -> dict[str, Any]:
     return {
         "title": f"{title}Page",
         "type": "object",
-        "required": ["items", "total", "total_relation"],
+        "required": ["items", "next_cursor", "total", "total_relation"],
         "properties": {
             "items": {"type": "array", "items": {"$ref": REF_TEMPLATE.format(model=f"{title}Item")}},
+            "next_cursor": {"type": ["string", "null"], "description": "For `cursor`; null on the last page."},
             "total": {"type": ["integer", "null"], "description": "Null where it was not counted."},
-            "total_relation": {"enum": ["eq", "gte", None], "description": "`gte`: there are at least so many."},
+            "total_relation": {
+                "enum": ["eq", "gte", "estimated", None],
+                "description": "`gte`: there are at least so many.",
+            },
         },
     }

@@ -23,6 +23,7 @@ from service.errors import (
 from service.settings import Settings
 from service.store import repository as repository_module
 from service.store.database import open_database
+from service.store.paging import CursorSigner
 from service.store.query import read_list_query
 from service.store.repository import CAPPED_TOTAL, PATCH_ATTEMPTS, Limits, Repository
 from tests.conftest import DATABASE, TYPES, CommandRecorder
@@ -183,7 +184,7 @@ async def test_a_filter_on_an_indexed_field_uses_the_index(users: Repository) ->
         cursor = User.get_pymongo_collection().find(query.selection.filter, sort=list(query.selection.sort), limit=51)
         plan = str((await cursor.explain())["queryPlanner"]["winningPlan"])
         assert "IXSCAN" in plan
-        assert f"'indexName': '{expected}'" in plan
+        assert f"'indexName': '{expected}" in plan
 
 
 async def test_a_query_that_runs_out_of_time_is_the_callers_fault(
@@ -191,7 +192,7 @@ async def test_a_query_that_runs_out_of_time_is_the_callers_fault(
 ) -> None:
     users = services.repositories["users"]
     await users.load({"name": f"n{number}", "email": f"{number}@example.org"} for number in range(20_000))
-    hurried = Repository(users.document_type, Limits(query_seconds=0.002, operation_seconds=10))
+    hurried = Repository(users.document_type, Limits(query_seconds=0.002, operation_seconds=10), CursorSigner("x"))
     query = read_list_query(users.document_type, [("q", "nobody has this")])
 
     with pytest.raises(QueryTooExpensiveError):

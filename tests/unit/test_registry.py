@@ -39,7 +39,7 @@ def test_a_type_tells_what_its_class_says() -> None:
     assert document_type.name == Everything.Settings.name
     assert document_type.title == "Everything"
     assert document_type.search == ("code", "text", "branch.leaf.text", "branches.label")
-    assert [model.document["name"] for model in document_type.indexes] == ["code", "left_right", "branch.leaf.day"]
+    assert [model.document["name"] for model in document_type.indexes] == ["code", "left_right", "branch.leaf.day_id"]
     assert document_type.example["code"] == "E-1"
     assert document_type.fields["branch.leaf.day"].path == "branch.leaf.day"
 

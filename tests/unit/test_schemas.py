@@ -154,7 +154,7 @@ def test_of_an_item_of_a_page_only_the_id_is_required(document_type: DocumentTyp
     whole, item, page = schemas[title], schemas[f"{title}Item"], schemas[f"{title}Page"]
 
     assert page["properties"]["items"]["items"] == {"$ref": f"#/components/schemas/{title}Item"}
-    assert page["required"] == ["items", "total", "total_relation"]
+    assert page["required"] == ["items", "next_cursor", "total", "total_relation"]
     assert item["properties"].keys() == whole["properties"].keys()
     assert item["required"] == ["id"]
     assert item["title"] == f"{title}Item"
