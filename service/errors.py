@@ -11,6 +11,7 @@
     ├── MethodNotAllowedError    405  method_not_allowed
     ├── DuplicateValueError      409  duplicate_value
     ├── WriteConflictError       409  write_conflict
+    ├── PatchTestFailedError     409  patch_test_failed
     ├── RevisionMismatchError    412  revision_mismatch
     ├── BodyTooLargeError        413  body_too_large
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
@@ -201,6 +202,13 @@ class WriteConflictError(ServiceError):
 
     status = 409
     code = "write_conflict"
+
+
+class PatchTestFailedError(ServiceError):
+    """A `test` of the JSON Patch failed."""
+
+    status = 409
+    code = "patch_test_failed"
 
 
 class RevisionMismatchError(ServiceError):

@@ -10,6 +10,7 @@ from service.errors import BodyTooLargeError, Fault, UnsupportedMediaTypeError, 
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 
 
 def media_type_of(request: Request) -> str:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import APIRouter, Depends, Path, Request, Response, Security
 from fastapi.params import Security as SecurityParameter
 
-from service.api.bodies import JSON, MERGE_PATCH, read_json
+from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, read_json
 from service.api.conditions import etag, if_match, is_not_modified
 from service.api.dependencies import ServicesDependency, authorize
 from service.api.exports import export_documents
@@ -25,6 +26,7 @@ from service.errors import (
     InvalidHeaderError,
     InvalidQueryError,
     NotFoundError,
+    PatchTestFailedError,
     QueryTooExpensiveError,
     RevisionMismatchError,
     ServiceError,
@@ -34,21 +36,22 @@ from service.errors import (
     WriteConflictError,
     problems,
 )
-from service.store.patching import merge_patch
+from service.store.patching import json_patch, merge_patch
 from service.store.query import read_list_query
 from service.store.repository import Page, Presented, Repository
-from service.store.schemas import REF_TEMPLATE
+from service.store.schemas import REF_TEMPLATE, read_schema
 from service.transfer.formats import FORMATS
 
 ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
 ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+SCHEMA_JSON = "application/schema+json"
 FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
 IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
 IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the document still has this entity tag.")
 ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, RevisionMismatchError)
 
 
-def document_router(document_type: DocumentType) -> APIRouter:
+def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a function for each route
     """All routes of one type, under its name."""
     name, title = document_type.name, document_type.title
     one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
@@ -123,6 +126,19 @@ def document_router(document_type: DocumentType) -> APIRouter:
         )
 
     @router.get(
+        "/schema",
+        operation_id=f"get_{one}_schema",
+        summary=f"The JSON Schema of a {title}",
+        dependencies=[_scope(name, "read")],
+        responses={
+            200: {"description": "The schema", "content": {SCHEMA_JSON: {"schema": {"type": "object"}}}},
+            **problems(*ALWAYS),
+        },
+    )
+    async def get_schema() -> Response:
+        return Response(orjson.dumps(read_schema(document_type)), media_type=SCHEMA_JSON)
+
+    @router.get(
         "/{document_id}",
         operation_id=f"get_{one}",
         summary=f"One {title}",
@@ -161,22 +177,21 @@ def document_router(document_type: DocumentType) -> APIRouter:
     @router.patch(
         "/{document_id}",
         operation_id=f"patch_{one}",
-        summary=f"Change parts of a {title} (RFC 7396)",
+        summary=f"Change parts of a {title}",
         dependencies=[_scope(name, "write")],
         responses={
             200: schema("", "As it is now", "ETag"),
-            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError),
+            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError, PatchTestFailedError),
         },
-        openapi_extra=body("Patch", JSON, MERGE_PATCH) | {"parameters": [IF_MATCH]},
+        openapi_extra=_patch_body(title) | {"parameters": [IF_MATCH]},
     )
     async def patch_document(
         request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
     ) -> Response:
         revisions = if_match(request)
-        patch = await read_json(request, services.settings.max_body_bytes, (JSON, MERGE_PATCH))
-        return _document_response(
-            await documents.patch(document_id, lambda present: merge_patch(present, patch), revisions)
-        )
+        patch = await read_json(request, services.settings.max_body_bytes, (JSON, MERGE_PATCH, JSON_PATCH))
+        apply = json_patch if media_type_of(request) == JSON_PATCH else merge_patch
+        return _document_response(await documents.patch(document_id, lambda present: apply(present, patch), revisions))
 
     @router.delete(
         "/{document_id}",
@@ -208,6 +223,13 @@ def _schema(title: str, suffix: str, description: str, *headers: str) -> dict[st
 def _request_body(title: str, suffix: str, *media_types: str) -> dict[str, Any]:
     content = {media_type: _schema(title, suffix, "")["content"][JSON] for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _patch_body(title: str) -> dict[str, Any]:
+    described = _request_body(title, "Patch", JSON, MERGE_PATCH)
+    operations = {"schema": {"$ref": REF_TEMPLATE.format(model="JsonPatch")}}
+    described["requestBody"]["content"][JSON_PATCH] = operations
+    return described
 
 
 def _document_response(document: Presented, status: int = 200, headers: dict[str, str] | None = None) -> Response:

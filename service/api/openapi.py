@@ -40,6 +40,21 @@ SCHEMAS: Mapping[str, Any] = {
             "current": {"type": "object", "description": "With `revision_mismatch`: the document as it is now."},
         },
     },
+    "JsonPatch": {
+        "title": "JsonPatch",
+        "description": "RFC 6902.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["op", "path"],
+            "properties": {
+                "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]},
+                "path": TEXT,
+                "from": TEXT,
+                "value": {},
+            },
+        },
+    },
     "Token": {
         "title": "Token",
         "type": "object",

@@ -1,6 +1,17 @@
 """Changes to a JSON document, as clients send them; pure."""
 
+from copy import deepcopy
 from typing import Any
+
+import orjson
+from jsonpatch import JsonPatch, JsonPatchException
+from jsonpointer import JsonPointerException, resolve_pointer
+
+from service.errors import Fault, PatchTestFailedError, ValidationFailedError
+
+MAX_OPERATIONS = 1000
+MAX_PATCHED_BYTES = 4 * 1024 * 1024
+"""What `copy` may make of a document: doubled thirty times, a kilobyte would be a terabyte."""
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -14,3 +25,44 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge_patch(merged.get(name), value)
     return merged
+
+
+def json_patch(target: Any, operations: Any) -> Any:
+    """RFC 6902: all operations in order, or none.
+
+    Raises ValidationFailedError for one that cannot be applied, and PatchTestFailedError for a `test` that fails.
+    """
+    if not isinstance(operations, list) or len(operations) > MAX_OPERATIONS:
+        message = f"an array of at most {MAX_OPERATIONS} operations is expected"
+        raise ValidationFailedError([Fault("operations_expected", message, "")])
+    document = deepcopy(target)
+    for position, operation in enumerate(operations):
+        try:
+            document = _apply(document, operation)
+        except (JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError) as error:
+            fault = Fault("patch_not_applicable", str(error) or "this operation cannot be applied", f"/{position}")
+            raise ValidationFailedError([fault]) from error
+    return document
+
+
+def _apply(document: Any, operation: Any) -> Any:
+    if not isinstance(operation, dict):
+        raise TypeError("an operation is an object")
+    name, path = operation.get("op"), operation.get("path")
+    if name == "test" and isinstance(path, str) and "value" in operation:
+        if not is_equal(resolve_pointer(document, path), operation["value"]):
+            raise PatchTestFailedError(f"The document has another value at {path!r}.")
+        return document
+    patched = JsonPatch([operation]).apply(document)
+    if name == "copy" and len(orjson.dumps(patched)) > MAX_PATCHED_BYTES:
+        raise ValueError("the document gets too large")
+    return patched
+
+
+def is_equal(left: Any, right: Any) -> bool:
+    """Equal as JSON (RFC 6902 §4.6), in which 1 equals 1.0, but not true."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(is_equal(left[name], right[name]) for name in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(is_equal, left, right))
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)

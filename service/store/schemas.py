@@ -81,6 +81,12 @@ def _derive(document_type: DocumentType, name: str, *, without: Sequence[str]) -
     return derived
 
 
+def read_schema(document_type: DocumentType) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what is read, by itself."""
+    schema = read_model_of(document_type).model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
 def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
     """The OpenAPI schemas of all types: of each its name (as read), …Create, …Patch, …Item and …Page."""
     models: list[tuple[type[BaseModel], Any]] = []

@@ -173,7 +173,9 @@ async def test_another_media_type_is_refused_and_the_right_one_named(
 
     assert (created.status_code, created.headers["accept"]) == (415, "application/json")
     assert patched.status_code == 415
-    assert patched.headers["accept-patch"] == "application/json, application/merge-patch+json"
+    assert (
+        patched.headers["accept-patch"] == "application/json, application/merge-patch+json, application/json-patch+json"
+    )
     assert created.json()["code"] == "unsupported_media_type"
 
 

@@ -136,6 +136,58 @@ async def test_patch_changes_what_it_names(
     assert response.json()["revision"] == 2
 
 
+JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+
+
+async def test_a_json_patch_does_all_of_its_operations(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    first, second = bodies(document_type, 2)
+    document = await create(client, document_type, first)
+    path = next(iter(document_type.indexes[0].document["key"]))
+    operations = [
+        {"op": "test", "path": f"/{path}", "value": document[path]},
+        {"op": "test", "path": "/revision", "value": 1},
+        {"op": "replace", "path": f"/{path}", "value": second[path]},
+        {"op": "add", "path": "/id", "value": "ignored"},
+    ]
+
+    response = await client.patch(
+        address(document_type, document["id"]), content=json.dumps(operations), headers=JSON_PATCH
+    )
+
+    assert response.status_code == 200, response.text
+    assert without_server_fields(response.json()) == without_server_fields(document) | {path: second[path]}
+    assert (response.json()["id"], response.json()["revision"]) == (document["id"], 2)
+
+
+async def test_a_json_patch_that_fails_changes_nothing(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    document = await create(client, document_type)
+    path = next(iter(document_type.indexes[0].document["key"]))
+    removal = {"op": "remove", "path": f"/{path}"}
+    for operation, status, code in [
+        ({"op": "test", "path": "/revision", "value": 7}, 409, "patch_test_failed"),
+        ({"op": "remove", "path": "/nonsense"}, 422, "validation_failed"),
+        ({"op": "add", "path": "/nonsense", "value": 1}, 422, "validation_failed"),
+        ({"op": "add", "path": "/$set", "value": 1}, 422, "validation_failed"),
+    ]:
+        response = await client.patch(
+            address(document_type, document["id"]), content=json.dumps([removal, operation]), headers=JSON_PATCH
+        )
+        assert (response.status_code, response.json()["code"]) == (status, code), operation
+    assert (await client.get(address(document_type, document["id"]))).json() == document
+
+
+async def test_the_schema_describes_what_is_read(client: httpx.AsyncClient, document_type: DocumentType) -> None:
+    document = await create(client, document_type)
+
+    response = await client.get(address(document_type, "schema"))
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/schema+json"
+    schema = response.json()
+    assert list(schema["properties"]) == list(document)
+    assert set(schema["required"]) == set(document)
+
+
 async def test_patch_with_nothing_changes_only_the_revision(
     client: httpx.AsyncClient, document_type: DocumentType
 ) -> None:
@@ -310,7 +362,7 @@ async def test_each_route_asks_for_its_scope(
     app: Any, client: httpx.AsyncClient, document_type: DocumentType, action: str, as_caller: Any
 ) -> None:
     requests = {
-        "read": [("GET", ""), ("GET", UNKNOWN_ID)],
+        "read": [("GET", ""), ("GET", UNKNOWN_ID), ("GET", "schema")],
         "write": [("POST", ""), ("PUT", UNKNOWN_ID), ("PATCH", UNKNOWN_ID)],
         "delete": [("DELETE", UNKNOWN_ID)],
         "export": [("GET", "export/csv"), ("GET", "export/xlsx")],

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.patching import merge_patch
+from service.errors import PatchTestFailedError, ValidationFailedError
+from service.store.patching import json_patch, merge_patch
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -58,3 +59,85 @@ def test_a_patch_made_twice_is_a_patch_made_once(target: Any, patch: Any) -> Non
 @given(values)
 def test_an_empty_patch_changes_no_object(target: Any) -> None:
     assert merge_patch(target, {}) == (target if isinstance(target, dict) else {})
+
+
+@pytest.mark.parametrize(
+    ("target", "operations", "patched"),
+    [  # RFC 6902, appendix A
+        ({"foo": "bar"}, [{"op": "add", "path": "/baz", "value": "qux"}], {"foo": "bar", "baz": "qux"}),
+        ({"foo": ["a", "c"]}, [{"op": "add", "path": "/foo/1", "value": "b"}], {"foo": ["a", "b", "c"]}),
+        ({"foo": 1, "baz": 2}, [{"op": "remove", "path": "/baz"}], {"foo": 1}),
+        ({"foo": ["a", "b"]}, [{"op": "remove", "path": "/foo/1"}], {"foo": ["a"]}),
+        ({"foo": 1}, [{"op": "replace", "path": "/foo", "value": None}], {"foo": None}),
+        ({"a": {"x": 1}, "b": {}}, [{"op": "move", "from": "/a/x", "path": "/b/y"}], {"a": {}, "b": {"y": 1}}),
+        ({"foo": [1, 2, 3]}, [{"op": "move", "from": "/foo/0", "path": "/foo/2"}], {"foo": [2, 3, 1]}),
+        ({"a": [1]}, [{"op": "copy", "from": "/a", "path": "/b"}], {"a": [1], "b": [1]}),
+        ({"foo": "bar"}, [{"op": "add", "path": "/child", "value": {"x": {}}}], {"foo": "bar", "child": {"x": {}}}),
+        ({"foo": ["bar"]}, [{"op": "add", "path": "/foo/-", "value": ["a"]}], {"foo": ["bar", ["a"]]}),
+        ({"/": 9, "~1": 10}, [{"op": "test", "path": "/~01", "value": 10}], {"/": 9, "~1": 10}),
+        ({"a": 1.0}, [{"op": "test", "path": "/a", "value": 1}, {"op": "remove", "path": "/a"}], {}),
+        ({"foo": 1}, [], {"foo": 1}),
+    ],
+)
+def test_a_json_patch_does_its_operations(target: Any, operations: Any, patched: Any) -> None:
+    before = deepcopy(target)
+
+    assert json_patch(target, operations) == patched
+    assert target == before
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "add", "path": "/baz/bat", "value": 1},
+        {"op": "add", "path": "/list/3", "value": 1},
+        {"op": "add", "path": "/list/01", "value": 1},
+        {"op": "add", "path": "/x"},
+        {"op": "add", "path": 5, "value": 1},
+        {"op": "remove", "path": "/nothing"},
+        {"op": "replace", "path": "/nothing", "value": 1},
+        {"op": "move", "from": "/nothing", "path": "/x"},
+        {"op": "move", "from": "/object", "path": "/object/inside"},
+        {"op": "copy", "path": "/x"},
+        {"op": "test", "path": "/nothing", "value": None},
+        {"op": "test", "path": "/foo"},
+        {"op": "explode", "path": "/foo"},
+        {"op": ["add"], "path": "/foo", "value": 1},
+        {"path": "/foo"},
+        {},
+        "remove",
+        None,
+    ],
+)
+def test_an_operation_that_cannot_be_applied_is_named_by_its_place(operation: Any) -> None:
+    target = {"foo": 1, "list": [1], "object": {}}
+    before = deepcopy(target)
+
+    with pytest.raises(ValidationFailedError) as caught:
+        json_patch(target, [{"op": "remove", "path": "/foo"}, {"op": "add", "path": "/foo", "value": 1}, operation])
+
+    assert [(fault.code, fault.pointer) for fault in caught.value.faults] == [("patch_not_applicable", "/2")]
+    assert target == before
+
+
+@pytest.mark.parametrize("operations", [{}, None, "x", [{"op": "remove", "path": "/x"}] * 1001])
+def test_a_json_patch_is_an_array_of_operations(operations: Any) -> None:
+    with pytest.raises(ValidationFailedError) as caught:
+        json_patch({}, operations)
+
+    assert caught.value.faults[0].code == "operations_expected"
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted"), [(1, 2), (1, True), (0, False), ("1", 1), ([1], [1, 2]), ({}, []), (None, 0)]
+)
+def test_a_test_that_fails_says_where(present: Any, wanted: Any) -> None:
+    with pytest.raises(PatchTestFailedError, match="/a"):
+        json_patch({"a": present}, [{"op": "test", "path": "/a", "value": wanted}])
+
+
+def test_copies_of_copies_come_to_an_end() -> None:
+    bomb = [{"op": "copy", "from": "/a", "path": f"/a/{number}"} for number in range(100)]
+
+    with pytest.raises(ValidationFailedError):
+        json_patch({"a": {"x": "y" * 1000}}, bomb)
