@@ -6,10 +6,11 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl
 
 import typer
 import uvicorn
@@ -27,12 +28,16 @@ from service.samples import Sampler
 from service.settings import MIN_SECRET_BYTES, Settings
 from service.store.database import open_database
 from service.store.embedded import embedded_server
+from service.store.indexes import IndexState, compare_indexes, create_missing
 from service.store.paging import CursorSigner
+from service.store.query import read_list_query
 from service.store.repository import Limits, Repository
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 accounts_app = typer.Typer(no_args_is_help=True, help="Who may sign in.")
 app.add_typer(accounts_app, name="accounts")
+database_app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
+app.add_typer(database_app, name="database")
 
 T = TypeVar("T")
 
@@ -155,11 +160,9 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
             password = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
-        limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
-        cursors = CursorSigner(secrets.token_hex())
         ids: dict[str, list[str]] = {}
         for document_type in sorted(types, key=_has_references):
-            documents = Repository(document_type, limits, cursors)
+            documents = _repository(settings, document_type)
             if sample and not await documents.any():
                 ids[document_type.name] = await documents.load(Sampler(document_type, ids=ids).bodies(sample))
         return password
@@ -212,8 +215,7 @@ def list_accounts() -> None:
             " ".join(account.scopes),
             f"{account.created_at:%Y-%m-%d %H:%M}",
         )
-    # Only a person has lines that end.
-    Console(width=None if sys.stdout.isatty() else MAX_LINE).print(table)
+    _print(table)
 
 
 @accounts_app.command("disable")
@@ -236,3 +238,82 @@ def change_password(username: str) -> None:
     password = _new_password()
     _run(lambda accounts: accounts.set_password(username, password))
     print(f"{username} has a new password")
+
+
+@database_app.command("indexes")
+def show_indexes(
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Create those that are missing; none is ever dropped.")
+    ] = False,
+) -> None:
+    """Compare the indexes that the types want with those that the database has."""
+
+    async def compare(settings: Settings) -> list[IndexState]:
+        states: list[IndexState] = []
+        async with open_database(settings, [Account], creates_indexes=False) as database:
+            for document_type in registered_types():
+                timeout = settings.operation_timeout_seconds
+                found = await compare_indexes(database.handle, document_type, timeout)
+                missing = {index.index_name for index in found if index.state == "missing"}
+                if apply and missing:
+                    await create_missing(database.handle, document_type, missing)
+                    found = await compare_indexes(database.handle, document_type, timeout)
+                states += found
+        return states
+
+    with _with_database(_settings()) as complete:
+        states = asyncio.run(compare(complete))
+    table = Table("type", "index", "keys", "state")
+    for index in states:
+        table.add_row(index.type_name, index.index_name, ", ".join(index.keys), index.state)
+    _print(table)
+
+
+@database_app.command("explain")
+def explain_query(
+    type_name: Annotated[str, typer.Argument(help="A type, such as users.")],
+    query: Annotated[str, typer.Argument(help="A list's query string: 'age__gte=18&sort=name'.")] = "",
+) -> None:
+    """Show how MongoDB answers a list: its indexes, what it looks at, and how long that takes."""
+    document_type = next((known for known in registered_types() if known.name == type_name), None)
+    if document_type is None:
+        _fail(f"there is no type {type_name!r}")
+    selection = read_list_query(document_type, parse_qsl(query, keep_blank_values=True)).selection
+
+    async def explain(settings: Settings) -> Mapping[str, Any]:
+        async with open_database(settings, [document_type.document_class], creates_indexes=False):
+            return await _repository(settings, document_type).explain(selection)
+
+    with _with_database(_settings()) as complete:
+        plan = asyncio.run(explain(complete))
+    statistics = plan["executionStats"]
+    table = Table("stages", "indexes", "keys examined", "documents examined", "found", "milliseconds")
+    stages = list(_stages(plan["queryPlanner"]["winningPlan"]))
+    table.add_row(
+        " < ".join(stage["stage"] for stage in stages),
+        ", ".join(stage["indexName"] for stage in stages if "indexName" in stage) or "none",
+        str(statistics["totalKeysExamined"]),
+        str(statistics["totalDocsExamined"]),
+        str(statistics["nReturned"]),
+        str(statistics["executionTimeMillis"]),
+    )
+    _print(table)
+
+
+def _stages(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A plan's stages, from the last that works to the first."""
+    inner = plan.get("queryPlan", plan)  # newer servers wrap it
+    yield inner
+    for child in [inner["inputStage"]] if "inputStage" in inner else inner.get("inputStages", []):
+        yield from _stages(child)
+
+
+def _repository(settings: Settings, document_type: DocumentType) -> Repository:
+    limits = Limits(settings.query_time_limit_seconds, settings.operation_timeout_seconds)
+    return Repository(document_type, limits, CursorSigner(secrets.token_hex()))
+
+
+def _print(table: Table) -> None:
+    # Only a person has lines that end.
+    Console(width=None if sys.stdout.isatty() else MAX_LINE).print(table)

@@ -36,7 +36,9 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, document_classes: Sequence[type[Document]]) -> AsyncIterator[Database]:
+async def open_database(
+    settings: Settings, document_classes: Sequence[type[Document]], *, creates_indexes: bool = True
+) -> AsyncIterator[Database]:
     """Connect, and create what indexes are missing. Raises StartupError."""
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
@@ -44,7 +46,9 @@ async def open_database(settings: Settings, document_classes: Sequence[type[Docu
         database = client[settings.mongodb_database]
         try:
             with pymongo.timeout(START_SECONDS):
-                await init_beanie(database=database, document_models=list(document_classes))
+                await init_beanie(
+                    database=database, document_models=list(document_classes), skip_indexes=not creates_indexes
+                )
         except OperationFailure as error:
             raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
         except PyMongoError as error:

@@ -31,7 +31,7 @@ from service.errors import (
 from service.store.failures import driver_errors, operation
 from service.store.paging import CursorSigner, InvalidCursorError, after
 from service.store.projection import projection_of, prune, tree_of
-from service.store.query import CountMode, ListQuery, Selection
+from service.store.query import DEFAULT_LIMIT, CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
 
 CAPPED_TOTAL = 10_000
@@ -192,6 +192,14 @@ class Repository:
                 while batch is not None:
                     yield cast(bytes, batch)
                     batch = await anext(cursor, None)
+
+    async def explain(self, selection: Selection) -> Mapping[str, Any]:
+        """How MongoDB finds the selected documents: its plan, and what came of it."""
+        with self._operation():
+            plan: Mapping[str, Any] = await self._collection.find(
+                selection.filter, projection_of(self.document_type), sort=list(selection.sort), limit=DEFAULT_LIMIT
+            ).explain()
+        return plan
 
     async def _answers(self) -> bool:
         """Whether MongoDB does, so that what took so long was the query."""
