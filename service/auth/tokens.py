@@ -14,6 +14,9 @@ ALGORITHM = "HS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 §2.1, no password
 ISSUER = AUDIENCE = "dossier"
 LEEWAY_SECONDS = 60
+MAX_REMEMBERED = 10_000
+"""Tokens whose check is remembered, of less than a kilobyte each."""
+
 REQUIRED_CLAIMS = ("exp", "iat", "iss", "aud", "sub", "jti", "client_id", "scope", "username")
 
 
@@ -31,6 +34,7 @@ class TokenSigner:
 
     def __init__(self, secret_key: str, lifetime_seconds: int) -> None:
         self._key = secret_key.encode()
+        self._verified: dict[str, tuple[Caller, float]] = {}
         self.lifetime_seconds = lifetime_seconds
 
     def issue(self, account_id: str, username: str, client_id: str, scopes: Sequence[str]) -> str:
@@ -50,7 +54,20 @@ class TokenSigner:
         return jwt.encode(claims, self._key, ALGORITHM, headers={"typ": TOKEN_TYPE})
 
     def verify(self, token: str) -> Caller:
-        """Who holds this token. Raises AuthenticationError, which does not say what gave it away."""
+        """Who holds this token; remembered until it expires.
+
+        Raises AuthenticationError, which does not say what gave it away.
+        """
+        caller, good_until = self._verified.get(token, (None, 0.0))
+        if caller is None or good_until <= time.time():
+            self._verified.pop(token, None)
+            caller, good_until = self._verify(token)
+            if len(self._verified) >= MAX_REMEMBERED:
+                self._verified.clear()
+            self._verified[token] = caller, good_until
+        return caller
+
+    def _verify(self, token: str) -> tuple[Caller, float]:
         try:
             decoded = jwt.decode_complete(
                 token,
@@ -70,7 +87,8 @@ class TokenSigner:
         is_ours = header.get("typ") == TOKEN_TYPE and "crit" not in header
         if not is_ours or not all(isinstance(text, str) for text in texts) or not ObjectId.is_valid(claims["sub"]):
             raise invalid_token("The access token is not valid.")
-        return Caller(claims["sub"], claims["username"], frozenset(claims["scope"].split()))
+        caller = Caller(claims["sub"], claims["username"], frozenset(claims["scope"].split()))
+        return caller, claims["exp"] + LEEWAY_SECONDS
 
 
 def invalid_token(detail: str) -> AuthenticationError:

@@ -265,3 +265,29 @@ def test_a_refusal_says_how_to_come_back_and_not_why() -> None:
         'Bearer error="invalid_token", error_description="The access token is not valid."'
     )
     assert invalid_token("Why.").status == 401
+
+
+def test_a_check_is_remembered_only_until_the_token_expires() -> None:
+    signer = TokenSigner(KEY, 600)
+    token = signer.issue("0" * 24, "ada", "x", ["users:read"])
+    caller = signer.verify(token)
+    _, good_until = signer._verified[token]
+    assert time.time() + 600 <= good_until <= time.time() + 661
+
+    expired = "an expired token, which no check would pass"
+    signer._verified[expired] = caller, time.time() + 10
+    assert signer.verify(expired) == caller
+    signer._verified[expired] = caller, time.time() - 1
+    with pytest.raises(AuthenticationError):
+        signer.verify(expired)
+    assert expired not in signer._verified
+
+
+def test_remembered_tokens_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.auth.tokens.MAX_REMEMBERED", 3)
+    signer = TokenSigner(KEY, 600)
+
+    for _ in range(10):
+        signer.verify(signer.issue("0" * 24, "ada", "x", []))
+
+    assert len(signer._verified) <= 3
