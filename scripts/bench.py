@@ -1,4 +1,4 @@
-"""Measures exports: rows a second as ratios to simpler loops in the same run, first byte, and memory above idle."""
+"""Measures lists or exports: rates as ratios to simpler ways in the same run, first byte, and memory above idle."""
 
 import argparse
 import asyncio
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bench_lists
 import httpx
 from bson import decode_all
 from openpyxl import Workbook
@@ -60,12 +61,16 @@ class Measured:
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["exports"], default="exports")
+    parser.add_argument("what", nargs="?", choices=["exports", "lists"], default="exports")
     parser.add_argument("--documents", type=int, default=200_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")
+        if arguments.what == "lists":
+            with service(uri, directory) as (client, _):
+                bench_lists.measure(client, uri, DATABASE)
+            return
         loop = csv_loop(uri)
         workbook = openpyxl_loop(uri)
         with service(uri, directory) as (client, pid):

@@ -32,8 +32,8 @@ class Services:
     export_slots: ExportSlots
 
 
-def get_services(request: Request) -> Services:
-    """The parts, from lifespan's state."""
+async def get_services(request: Request) -> Services:
+    """The parts, from lifespan's state. Asynchronous, as all dependencies: others are called in a thread each."""
     services: Services = request.state.services
     return services
 

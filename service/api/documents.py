@@ -59,7 +59,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     schema = partial(_schema, title)
     body = partial(_request_body, title)
 
-    def repository(services: ServicesDependency) -> Repository:
+    async def repository(services: ServicesDependency) -> Repository:
         return services.repositories[name]
 
     RepositoryDependency = Annotated[Repository, Depends(repository)]  # noqa: N806 - a type

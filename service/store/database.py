@@ -12,6 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
+from service.documents.values import CODEC
 from service.errors import StartupError
 from service.settings import Settings
 
@@ -43,7 +44,7 @@ async def open_database(
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
     async with _connect(settings.mongodb_uri.get_secret_value(), settings) as client:
-        database = client[settings.mongodb_database]
+        database = client.get_database(settings.mongodb_database, codec_options=CODEC)
         try:
             with pymongo.timeout(START_SECONDS):
                 await init_beanie(

@@ -18,7 +18,7 @@ from pymongo.errors import ExecutionTimeout, NetworkTimeout
 from service.documents.base import now
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
-from service.documents.values import CODEC, OBJECT_ID, Presenter
+from service.documents.values import OBJECT_ID, Presenter
 from service.errors import (
     DatabaseUnavailableError,
     Fault,
@@ -91,7 +91,7 @@ class Repository:
 
     @property
     def _collection(self) -> AsyncCollection[dict[str, Any]]:
-        return self.document_type.document_class.get_pymongo_collection().with_options(codec_options=CODEC)
+        return self.document_type.document_class.get_pymongo_collection()
 
     def _operation(self) -> AbstractContextManager[None]:
         return operation(self._limits.operation_seconds)
