@@ -5,7 +5,9 @@ import re
 import sys
 import time
 import uuid
+from typing import Any
 
+import orjson
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -40,7 +42,7 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(_to_json),
             ],
         )
     )
@@ -49,6 +51,10 @@ def configure_logging(level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("pymongo", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.getLevelName(level.upper()), logging.INFO))
+
+
+def _to_json(line: Any, **_options: Any) -> str:
+    return orjson.dumps(line, str).decode()
 
 
 class RequestContextMiddleware:
