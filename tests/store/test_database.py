@@ -62,7 +62,7 @@ async def test_opening_creates_the_indexes(mongodb_uri: str, handle: AsyncDataba
 
     indexes = await handle["ships"].index_information()
     assert indexes["name"]["unique"]
-    assert not indexes["port"].get("unique")
+    assert not indexes["port_id"].get("unique")
 
 
 async def test_opening_twice_changes_nothing(mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]) -> None:
@@ -144,11 +144,11 @@ async def test_documents_that_a_unique_index_forbids_are_named(
 async def test_an_index_of_the_same_name_over_other_fields_is_named(
     mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]
 ) -> None:
-    await handle["ships"].create_index([("captain", 1)], name="port")
+    await handle["ships"].create_index([("captain", 1)], name="port_id")
 
     line = await refusal(mongodb_uri)
 
-    assert "port" in line
+    assert "port_id" in line
 
 
 async def test_has_primary_is_false_once_the_client_is_closed(
