@@ -147,7 +147,8 @@ def _beyond(path: str, direction: int, key: Any, *, includes_key: bool) -> list[
 
 
 def _type_position(key: Any) -> int:
-    return next(place for python_type, place in PLACES.items() if isinstance(key, python_type))
+    places = (place for python_type, place in PLACES.items() if isinstance(key, python_type))
+    return next(places, PLACES[dict])  # a DBRef, which the driver makes of an object
 
 
 def _is_nan(key: Any) -> bool:
