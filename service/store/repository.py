@@ -121,7 +121,7 @@ class Repository:
         Raises InvalidQueryError for a cursor that is not this query's, and QueryTooExpensiveError.
         """
         selection = query.selection
-        sorted_by = [path.replace("_id", "id", 1) if path == "_id" else path for path, _ in selection.sort]
+        sorted_by = ["id" if path == "_id" else path for path, _ in selection.sort]
         wanted = (*selection.fields, *sorted_by) if selection.fields else ()
         async with (
             self._query(),
