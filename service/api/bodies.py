@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Request
 
+from service.api.dependencies import services_of
 from service.documents.json_text import InvalidJsonError, load_json
 from service.errors import BodyTooLargeError, Fault, UnsupportedMediaTypeError, ValidationFailedError
 
@@ -35,14 +36,14 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_json(request: Request, max_bytes: int, media_types: Collection[str] = (JSON,)) -> Any:
+async def read_json(request: Request, media_types: Collection[str] = (JSON,)) -> Any:
     """The body's JSON. Raises UnsupportedMediaTypeError, BodyTooLargeError and ValidationFailedError."""
     media_type = media_type_of(request)
     if media_type not in media_types:
         expected = ", ".join(media_types)
         name = "Accept-Patch" if request.method == "PATCH" else "Accept"  # RFC 5789 §3.1, RFC 9110 §15.5.16
         raise UnsupportedMediaTypeError(f"Send {expected}, not {media_type or 'nothing'!r}.", headers={name: expected})
-    body = await read_body(request, max_bytes)
+    body = await read_body(request, services_of(request).settings.max_body_bytes)
     try:
         return load_json(body)
     except InvalidJsonError as error:

@@ -32,32 +32,46 @@ class Services:
     export_slots: ExportSlots
 
 
-async def get_services(request: Request) -> Services:
-    """The parts, from lifespan's state. Asynchronous, as all dependencies: others are called in a thread each."""
+def services_of(request: Request) -> Services:
+    """The parts, from lifespan's state."""
     services: Services = request.state.services
     return services
 
 
+async def get_services(request: Request) -> Services:
+    """The same, as a dependency. Asynchronous, as all of them: others are called in a thread each."""
+    return services_of(request)
+
+
 ServicesDependency = Annotated[Services, Depends(get_services)]
 
-bearer = OAuth2PasswordBearer(TOKEN_PATH, auto_error=False)
+
+class Authorize(OAuth2PasswordBearer):
+    """Lets a caller through whose access token holds the scopes that the route names in `Security(...)`.
+
+    One dependency and not a chain of them: FastAPI's way through each costs as much as the checks themselves.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(TOKEN_PATH, scheme_name="OAuth2PasswordBearer")
+
+    async def __call__(self, request: Request, security_scopes: SecurityScopes) -> Caller:  # type: ignore[override]
+        """Who is calling. Raises AuthenticationError and InsufficientScopeError."""
+        services = services_of(request)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
+        caller = services.signer.verify(token)
+        if not await services.accounts.is_active(caller.account_id):
+            raise invalid_token("The account is disabled.")
+        bind_contextvars(account=caller.username)
+        missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]
+        if missing:
+            challenge = f'Bearer error="insufficient_scope", scope="{security_scopes.scope_str}"'  # RFC 6750 §3.1
+            raise InsufficientScopeError(
+                f"The token lacks {', '.join(missing)}.", headers={"WWW-Authenticate": challenge}
+            )
+        return caller
 
 
-async def authenticate(services: ServicesDependency, token: Annotated[str | None, Depends(bearer)]) -> Caller:
-    """Who is calling. Raises AuthenticationError."""
-    if token is None:
-        raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
-    caller = services.signer.verify(token)
-    if not await services.accounts.is_active(caller.account_id):
-        raise invalid_token("The account is disabled.")
-    return caller
-
-
-async def authorize(security_scopes: SecurityScopes, caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
-    """Who is calling, if the token holds the route's scopes. Raises InsufficientScopeError."""
-    bind_contextvars(account=caller.username)
-    missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]
-    if missing:
-        challenge = f'Bearer error="insufficient_scope", scope="{security_scopes.scope_str}"'  # RFC 6750 §3.1
-        raise InsufficientScopeError(f"The token lacks {', '.join(missing)}.", headers={"WWW-Authenticate": challenge})
-    return caller
+authorize = Authorize()

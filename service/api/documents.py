@@ -1,20 +1,20 @@
 """The routes that every document type has, made from the type."""
 
 import re
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote_to_bytes
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Request, Response, Security
+from fastapi import APIRouter, Path, Request, Response, Security
 from fastapi.params import Security as SecurityParameter
 
 from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, read_json
 from service.api.conditions import etag, if_match, is_not_modified
-from service.api.dependencies import ServicesDependency, authorize
+from service.api.dependencies import authorize, services_of
 from service.api.exports import export_documents
 from service.api.parameters import export_parameters, header_parameter, list_parameters, read_parameters
+from service.api.routing import DirectRoute
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
 from service.errors import (
@@ -44,6 +44,10 @@ from service.transfer.formats import FORMATS
 
 ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
 ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+PLACE_PARAMETERS = {b"skip", b"cursor"}
+QUERY_CHARACTERS = "%&=+!$'()*,;:@/?-._~"
+"""What a query may have as it is (RFC 3986 §3.4), escapes included."""
+
 SCHEMA_JSON = "application/schema+json"
 FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
 IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
@@ -55,14 +59,12 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     """All routes of one type, under its name."""
     name, title = document_type.name, document_type.title
     one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
-    router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response)
+    router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response, route_class=DirectRoute)
     schema = partial(_schema, title)
     body = partial(_request_body, title)
 
-    async def repository(services: ServicesDependency) -> Repository:
-        return services.repositories[name]
-
-    RepositoryDependency = Annotated[Repository, Depends(repository)]  # noqa: N806 - a type
+    def repository(request: Request) -> Repository:
+        return services_of(request).repositories[name]
 
     @router.get(
         "",
@@ -75,10 +77,13 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         },
         openapi_extra={"parameters": list_parameters(document_type)},
     )
-    async def list_documents(request: Request, documents: RepositoryDependency) -> Response:
-        query = read_list_query(document_type, read_parameters(request))
-        page = await documents.page(query)
-        return Response(_page_body(page), headers={"Link": _link(request, page)}, media_type=JSON)
+    async def list_documents(request: Request) -> Response:
+        page = await repository(request).page(read_list_query(document_type, read_parameters(request)))
+        return Response(
+            _page_body(page),
+            headers={"Link": _link(router.prefix, request.scope["query_string"], page)},
+            media_type=JSON,
+        )
 
     @router.post(
         "",
@@ -89,11 +94,8 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         responses={201: schema("", "Created", "ETag", "Location"), **problems(*ALWAYS, *ON_BODY, DuplicateValueError)},
         openapi_extra=body("Create", JSON),
     )
-    async def create_document(
-        request: Request, services: ServicesDependency, documents: RepositoryDependency
-    ) -> Response:
-        value = await read_json(request, services.settings.max_body_bytes)
-        document = await documents.insert(value)
+    async def create_document(request: Request) -> Response:
+        document = await repository(request).insert(await read_json(request))
         return _document_response(document, status=201, headers={"Location": f"/api/v1/{name}/{document['id']}"})
 
     @router.get(
@@ -114,11 +116,10 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         },
         openapi_extra={"parameters": export_parameters(document_type)},
     )
-    async def export(
-        request: Request, format_name: FormatName, services: ServicesDependency, documents: RepositoryDependency
-    ) -> Response:
+    async def export(request: Request, format_name: FormatName) -> Response:
+        services = services_of(request)
         return await export_documents(
-            documents,
+            repository(request),
             format_name,
             read_parameters(request),
             slots=services.export_slots,
@@ -135,7 +136,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
             **problems(*ALWAYS),
         },
     )
-    async def get_schema() -> Response:
+    async def get_schema(_request: Request) -> Response:
         return Response(orjson.dumps(read_schema(document_type)), media_type=SCHEMA_JSON)
 
     @router.get(
@@ -150,8 +151,8 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         },
         openapi_extra={"parameters": [IF_NONE_MATCH]},
     )
-    async def get_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
-        document = await documents.get(document_id)
+    async def get_document(request: Request, document_id: str) -> Response:
+        document = await repository(request).get(document_id)
         if is_not_modified(request, document):
             return Response(status_code=304, headers={"ETag": etag(document)})
         return _document_response(document)
@@ -167,12 +168,9 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         },
         openapi_extra=body("Create", JSON) | {"parameters": [IF_MATCH]},
     )
-    async def replace_document(
-        request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
-    ) -> Response:
+    async def replace_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
-        value = await read_json(request, services.settings.max_body_bytes)
-        return _document_response(await documents.replace(document_id, value, revisions))
+        return _document_response(await repository(request).replace(document_id, await read_json(request), revisions))
 
     @router.patch(
         "/{document_id}",
@@ -185,13 +183,13 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         },
         openapi_extra=_patch_body(title) | {"parameters": [IF_MATCH]},
     )
-    async def patch_document(
-        request: Request, document_id: str, services: ServicesDependency, documents: RepositoryDependency
-    ) -> Response:
+    async def patch_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
-        patch = await read_json(request, services.settings.max_body_bytes, (JSON, MERGE_PATCH, JSON_PATCH))
+        patch = await read_json(request, (JSON, MERGE_PATCH, JSON_PATCH))
         apply = json_patch if media_type_of(request) == JSON_PATCH else merge_patch
-        return _document_response(await documents.patch(document_id, lambda present: apply(present, patch), revisions))
+        return _document_response(
+            await repository(request).patch(document_id, lambda present: apply(present, patch), revisions)
+        )
 
     @router.delete(
         "/{document_id}",
@@ -202,8 +200,8 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         responses=problems(*ALWAYS, *ON_CHANGE),
         openapi_extra={"parameters": [IF_MATCH]},
     )
-    async def delete_document(request: Request, document_id: str, documents: RepositoryDependency) -> Response:
-        await documents.delete(document_id, if_match(request))
+    async def delete_document(request: Request, document_id: str) -> Response:
+        await repository(request).delete(document_id, if_match(request))
         return Response(status_code=204)
 
     return router
@@ -247,8 +245,12 @@ def _page_body(page: Page) -> bytes:
     )
 
 
-def _link(request: Request, page: Page) -> str:
-    """RFC 8288: where the first page is, and the next if there is one."""
-    kept: Sequence[tuple[str, str]] = [pair for pair in read_parameters(request) if pair[0] not in {"skip", "cursor"}]
-    places = {"first": kept} | ({"next": [*kept, ("cursor", page.next_cursor)]} if page.next_cursor else {})
-    return ", ".join(f'<{request.url.path}?{urlencode(query)}>; rel="{name}"' for name, query in places.items())
+def _link(path: str, query: bytes, page: Page) -> str:
+    """RFC 8288: where the first page is, and the next if there is one; the rest as the caller wrote it."""
+    parts = [part for part in query.split(b"&") if part]
+    kept = b"&".join(part for part in parts if unquote_to_bytes(part.partition(b"=")[0]) not in PLACE_PARAMETERS)
+    first = f"{path}?{quote(kept, QUERY_CHARACTERS)}"
+    links = f'<{first}>; rel="first"'
+    if page.next_cursor:
+        links += f', <{first}{"&" if kept else ""}cursor={page.next_cursor}>; rel="next"'
+    return links

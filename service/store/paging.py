@@ -95,7 +95,7 @@ class CursorSigner:
 
     def _sign(self, selection: Selection, name: str, body: bytes) -> bytes:
         query = bson.encode({"name": name, "filter": selection.filter, "sort": [list(key) for key in selection.sort]})
-        return hmac.digest(self._key, query + body, hashlib.sha256)[:SIGNATURE_BYTES]
+        return hashlib.blake2b(query + body, key=self._key, digest_size=SIGNATURE_BYTES).digest()
 
 
 def _key_of(document: Mapping[str, Any], path: str, direction: int) -> Any:

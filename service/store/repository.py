@@ -127,7 +127,7 @@ class Repository:
             self._query(),
             self._collection.find(
                 self._page_filter(query),
-                projection_of(self.document_type, wanted),
+                projection_of(self.document_type, wanted) if wanted else self._projection,
                 sort=list(selection.sort),
                 skip=query.skip,
                 limit=query.limit + 1,
