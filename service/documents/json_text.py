@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from service.documents.values import MAX_DEPTH
+MAX_DEPTH = 32
+"""Levels of objects and arrays in one document; MongoDB itself stops at 100."""
 
 
 class InvalidJsonError(ValueError):

@@ -13,7 +13,8 @@ from pymongo import IndexModel
 
 import service.documents
 from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record
-from service.documents.fields import Field, Kind, describe, fields_of
+from service.documents.fields import Field, Kind
+from service.documents.introspection import describe, fields_of
 from service.errors import StartupError
 
 RESERVED_NAMES = frozenset({"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"})

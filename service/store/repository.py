@@ -17,8 +17,9 @@ from pymongo.errors import ExecutionTimeout, NetworkTimeout
 
 from service.documents.base import now
 from service.documents.json_text import dump_json
+from service.documents.presenter import Presenter
 from service.documents.registry import DocumentType
-from service.documents.values import OBJECT_ID, Presenter
+from service.documents.values import OBJECT_ID
 from service.errors import (
     DatabaseUnavailableError,
     Fault,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.documents.fields import Field, Kind
-from service.documents.values import Presenter, decode_batch
+from service.documents.presenter import Presenter, decode_batch
 
 
 class Table:

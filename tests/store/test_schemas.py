@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from service.documents.base import SERVER_FIELDS
 from service.documents.fields import Field, Kind
 from service.documents.json_text import ExactNumber, dump_json, load_json
+from service.documents.presenter import Presenter, decode_batch
 from service.documents.registry import DocumentType
-from service.documents.values import Presenter, decode_batch
 from service.errors import Fault, ValidationFailedError
 from service.store.schemas import validate_body
 from tests.conftest import TYPES

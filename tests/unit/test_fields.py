@@ -12,7 +12,8 @@ from pydantic import EmailStr, SecretStr, StringConstraints
 from pydantic import Field as Info
 
 from service.documents.base import Email, Part, Reference
-from service.documents.fields import Field, Kind, UnsupportedFieldError, describe, fields_of
+from service.documents.fields import Field, Kind
+from service.documents.introspection import UnsupportedFieldError, describe, fields_of
 from service.documents.user import User
 from tests.everything import Branch, Everything, Leaf
 from tests.unit.made_up import part_class, record_class

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.documents.json_text import ExactNumber, InvalidJsonError, cell_text, dump_json, load_json
-from service.documents.values import decode_batch, is_key, to_stored
+from service.documents.presenter import decode_batch
+from service.documents.values import is_key, to_stored
 from service.errors import Fault
 
 keys = st.text(min_size=1).filter(is_key)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from bson import Decimal128
 
-from service.documents.fields import Field, fields_of
+from service.documents.fields import Field
+from service.documents.introspection import fields_of
 from service.documents.user import User
 from service.store.operators import MAX_VALUES, OPERATORS, operators_of
 from tests.everything import Everything

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.documents.fields import Kind, fields_of
+from service.documents.fields import Kind
+from service.documents.introspection import fields_of
 from service.documents.json_text import ExactNumber, load_json
 from service.documents.strictness import strict_values
 from service.errors import Fault

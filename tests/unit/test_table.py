@@ -10,7 +10,7 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.documents.fields import fields_of
+from service.documents.introspection import fields_of
 from service.documents.user import User
 from service.transfer.csv_encoder import CsvEncoder
 from service.transfer.table import Table

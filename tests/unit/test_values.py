@@ -10,13 +10,12 @@ from bson import Decimal128, Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.documents.fields import Field, Kind, fields_of
+from service.documents.fields import Field, Kind
+from service.documents.introspection import fields_of
+from service.documents.json_text import MAX_DEPTH
+from service.documents.presenter import CODEC, Presenter, decode_batch
 from service.documents.values import (
-    CODEC,
-    MAX_DEPTH,
-    Presenter,
     UnstorableError,
-    decode_batch,
     is_key,
     parse_text,
     pointer_to,

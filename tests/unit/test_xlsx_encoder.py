@@ -16,7 +16,8 @@ from openpyxl import Workbook, load_workbook
 from openpyxl.utils.escape import unescape
 from python_calamine import CalamineWorkbook
 
-from service.documents.fields import Field, Kind, fields_of
+from service.documents.fields import Field, Kind
+from service.documents.introspection import fields_of
 from service.documents.user import User
 from service.transfer import xlsx_encoder
 from service.transfer.table import Table

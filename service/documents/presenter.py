@@ -1,0 +1,87 @@
+"""Stored documents as callers see them."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from service.documents.fields import Field, Kind
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a date past year 9999 must not fail its whole page
+    unicode_decode_error_handler="replace",  # nor a text that is no UTF-8
+)
+
+
+def decode_batch(batch: bytes) -> list[dict[str, Any]]:
+    """The documents in a raw batch from the driver."""
+    return bson.decode_all(batch, CODEC)
+
+
+class Presenter:
+    """Turns a stored document into what a caller sees.
+
+    `id` for `_id`, dates where times at midnight are stored, and of what somebody wrote by hand only declared fields.
+    """
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        root: _Shape = {}
+        for field in fields:
+            *parents, name = field.path.split(".")
+            shape = root
+            for parent in parents:
+                inner = shape[parent]
+                assert isinstance(inner, dict)
+                shape = inner
+            shape[name] = {} if field.kind is Kind.OBJECT else field.kind
+        # A projection has chosen the top level already.
+        self._members = _members(root)
+
+    def present(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The document as callers see it; `stored` is used up."""
+        for name, present in self._members:
+            value = stored.get(name)
+            if value is not None:
+                stored[name] = present(value)
+        return {"id": stored.pop("_id"), **stored}
+
+
+_Shape = dict[str, "Kind | _Shape"]
+"""What the fields of an object are."""
+
+_Present = Callable[[Any], Any]
+"""Shows the value of one field, of one of its elements, or of whatever somebody wrote there by hand."""
+
+
+def _members(shape: _Shape) -> list[tuple[str, _Present]]:
+    """The fields that need a look: most documents' time goes into those that need none."""
+    dates = [(name, _present_date) for name, inner in shape.items() if inner is Kind.DATE]
+    return dates + [(name, _present_object(inner)) for name, inner in shape.items() if isinstance(inner, dict)]
+
+
+def _present_date(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_present_date(element) for element in value]
+    return value.date() if isinstance(value, datetime) else value
+
+
+def _present_object(shape: _Shape) -> _Present:
+    names = frozenset(shape)
+    members = _members(shape)
+
+    def present(value: Any) -> Any:
+        if isinstance(value, list):
+            return [present(element) for element in value]
+        if not isinstance(value, dict):
+            return value
+        if not names.issuperset(value):
+            value = {name: inner for name, inner in value.items() if name in names}
+        for name, present_member in members:
+            inner = value.get(name)
+            if inner is not None:
+                value[name] = present_member(inner)
+        return value
+
+    return present
