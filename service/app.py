@@ -7,19 +7,20 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, health
+from service.api import authentication, exports, health
 from service.api.dependencies import Services
 from service.api.documents import document_router
-from service.api.exports import ExportSlots
 from service.api.openapi import install_openapi
 from service.auth.accounts import Account, Accounts
 from service.auth.scopes import known_scopes
 from service.auth.tokens import TokenSigner
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
+from service.exports import open_exporter
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
 from service.store.database import open_database
+from service.store.export_records import EXPORTS, Export
 from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
@@ -45,7 +46,10 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         if chosen.secret_key is None:
             raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
-        async with open_database(chosen, [*document_classes, Account]) as database:
+        async with (
+            open_database(chosen, [*document_classes, Account, Export]) as database,
+            open_exporter(chosen) as exporter,  # which ends first, while there is a database to write that to
+        ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(chosen.secret_key.get_secret_value())
             services = Services(
@@ -57,7 +61,8 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                 accounts=Accounts(chosen.operation_timeout_seconds),
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,
-                export_slots=ExportSlots(chosen.exports_at_once),
+                exporter=exporter,
+                exports=Repository(EXPORTS, limits, cursors),
             )
             _settle_memory()
             yield {"services": services}
@@ -76,6 +81,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     for document_type in types:
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
+    app.router.routes.extend(exports.router.routes)
     app.include_router(health.router)
     app.include_router(authentication.router)
     install_openapi(app, types, scopes)

@@ -4,6 +4,7 @@
     ├── InvalidQueryError        400  invalid_query
     ├── QueryTooExpensiveError   400  query_too_expensive
     ├── InvalidHeaderError       400  invalid_header
+    ├── MalformedRequestError    400  malformed_request
     ├── TokenRequestError        400  invalid_request, invalid_grant … (RFC 6749 §5.2 has its own form)
     ├── AuthenticationError      401  not_authenticated
     ├── InsufficientScopeError   403  insufficient_scope
@@ -14,11 +15,14 @@
     ├── PatchTestFailedError     409  patch_test_failed
     ├── RevisionMismatchError    412  revision_mismatch
     ├── BodyTooLargeError        413  body_too_large
+    ├── UrlTooLongError          414  url_too_long
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
     ├── ValidationFailedError    422  validation_failed
     ├── TooManyExportsError      429  too_many_exports
+    ├── HeadersTooLargeError     431  headers_too_large
     ├── InternalError            500  internal_error
-    └── DatabaseUnavailableError 503  database_unavailable
+    ├── DatabaseUnavailableError 503  database_unavailable
+    └── SnapshotUnavailableError 503  snapshot_unavailable
 
     StartupError: the service cannot start; its text is the one line that a person reads.
 
@@ -37,6 +41,9 @@ from starlette.routing import compile_path
 from structlog.contextvars import get_contextvars
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+MAX_FAULTS = 100
+MAX_PLACE_LENGTH = 200
+"""In characters: what is said of a request is not much longer than the request."""
 
 
 class StartupError(Exception):
@@ -102,11 +109,18 @@ class ServiceError(Exception):
 
 
 class FaultyInputError(ServiceError):
-    """The input has faults."""
+    """The input has faults; the first hundred are told."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        where = ", ".join(dict.fromkeys(fault.parameter or fault.pointer or "the whole body" for fault in faults))
-        super().__init__(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {where}", faults=faults)
+        told = faults[:MAX_FAULTS]
+        where = ", ".join(dict.fromkeys(_place(fault) for fault in told))
+        more = f", and {len(faults) - len(told)} more" if len(faults) > len(told) else ""
+        super().__init__(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {where}{more}", faults=told)
+
+
+def _place(fault: Fault) -> str:
+    place = fault.parameter or fault.pointer or "the whole body"
+    return place if len(place) <= MAX_PLACE_LENGTH else f"{place[:MAX_PLACE_LENGTH]}…"
 
 
 class InvalidQueryError(FaultyInputError):
@@ -122,12 +136,22 @@ class QueryTooExpensiveError(ServiceError):
     status = 400
     code = "query_too_expensive"
 
+    def __init__(self) -> None:
+        super().__init__("MongoDB ran out of time: filter by an indexed field, or search for less.")
+
 
 class InvalidHeaderError(ServiceError):
     """A header cannot be understood."""
 
     status = 400
     code = "invalid_header"
+
+
+class MalformedRequestError(ServiceError):
+    """This is not HTTP."""
+
+    status = 400
+    code = "malformed_request"
 
 
 class TokenRequestError(ServiceError):
@@ -225,6 +249,13 @@ class BodyTooLargeError(ServiceError):
     code = "body_too_large"
 
 
+class UrlTooLongError(ServiceError):
+    """The URL is too long."""
+
+    status = 414
+    code = "url_too_long"
+
+
 class UnsupportedMediaTypeError(ServiceError):
     """The body's media type is not taken here."""
 
@@ -249,6 +280,13 @@ class TooManyExportsError(ServiceError):
         super().__init__(f"{limit} run at once; try again when one has ended.", headers={"Retry-After": "10"})
 
 
+class HeadersTooLargeError(ServiceError):
+    """The headers are too large."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class InternalError(ServiceError):
     """The service failed."""
 
@@ -264,6 +302,13 @@ class DatabaseUnavailableError(ServiceError):
 
     def __init__(self, detail: str = "Try again shortly.") -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class SnapshotUnavailableError(ServiceError):
+    """The database cannot read everything as of one moment."""
+
+    status = 503
+    code = "snapshot_unavailable"
 
 
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -283,14 +328,14 @@ def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 def _allowed_methods(request: Request) -> str:
-    """Of all routes with this path; the framework names those of one."""
-    paths = request.app.openapi()["paths"].items()
-    return ", ".join(
-        method.upper()
-        for path, operations in paths
+    """Of all routes with this path; the framework names those of one. A path that is written out comes first."""
+    matching = {
+        path: operations
+        for path, operations in request.app.openapi()["paths"].items()
         if compile_path(path)[0].fullmatch(request.url.path)
-        for method in operations
-    )
+    }
+    described = [matching[request.url.path]] if request.url.path in matching else list(matching.values())
+    return ", ".join(method.upper() for operations in described for method in operations)
 
 
 def install_handlers(app: FastAPI) -> None:

@@ -66,6 +66,15 @@ class Settings(BaseSettings):
     exports_at_once: int = Field(default=4, ge=1, le=50)
     """How many exports one process runs together; more get 429."""
 
+    export_workers: int | None = Field(default=None, ge=1, le=64)
+    """How many processes encode files; unset: one for each core."""
+
+    export_from_secondaries: bool = False
+    """Whether exports are read from secondaries where there are any: off the primary's back, some moments behind it."""
+
+    export_record_days: float = Field(default=30.0, gt=0, le=3650)
+    """How long it is remembered what was exported, by whom, and what became of it."""
+
     export_stall_seconds: float = Field(default=60.0, gt=0, le=3600)
     """How long an export waits for a client that reads nothing; past it the connection breaks."""
 

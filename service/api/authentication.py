@@ -28,8 +28,8 @@ TOKEN_REQUEST: dict[str, Any] = {
                     "required": ["grant_type", "username", "password"],
                     "properties": {
                         "grant_type": {"const": "password"},
-                        "username": {"type": "string"},
-                        "password": {"type": "string", "format": "password"},
+                        "username": {"type": "string", "minLength": 1},
+                        "password": {"type": "string", "format": "password", "minLength": 1},
                         "scope": {
                             "type": "string",
                             "description": "What is asked for, with spaces between; empty: all.",

@@ -8,10 +8,10 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from structlog.contextvars import bind_contextvars
 
-from service.api.exports import ExportSlots
 from service.auth.accounts import Accounts
 from service.auth.tokens import Caller, TokenSigner, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
+from service.exports import Exporter
 from service.settings import Settings
 from service.store.database import Database
 from service.store.repository import Repository
@@ -29,13 +29,21 @@ class Services:
     accounts: Accounts
     signer: TokenSigner
     scopes: Mapping[str, str]
-    export_slots: ExportSlots
+    exporter: Exporter
+    exports: Repository
+    """The records of exports."""
 
 
 def services_of(request: Request) -> Services:
     """The parts, from lifespan's state."""
     services: Services = request.state.services
     return services
+
+
+def caller_of(request: Request) -> Caller:
+    """Who is calling a route that is authorized directly."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 async def get_services(request: Request) -> Services:

@@ -3,7 +3,6 @@
 import re
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import quote, unquote_to_bytes
 
 import orjson
 from fastapi import APIRouter, Path, Request, Response, Security
@@ -14,8 +13,8 @@ from service.api.conditions import etag, if_match, is_not_modified
 from service.api.dependencies import authorize, services_of
 from service.api.exports import export_documents
 from service.api.parameters import export_parameters, header_parameter, list_parameters, read_parameters
+from service.api.responses import described, document_response, page_response
 from service.api.routing import DirectRoute
-from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
 from service.errors import (
     AuthenticationError,
@@ -30,6 +29,7 @@ from service.errors import (
     QueryTooExpensiveError,
     RevisionMismatchError,
     ServiceError,
+    SnapshotUnavailableError,
     TooManyExportsError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
@@ -38,16 +38,12 @@ from service.errors import (
 )
 from service.store.patching import json_patch, merge_patch
 from service.store.query import read_list_query
-from service.store.repository import Page, Presented, Repository
+from service.store.repository import Repository
 from service.store.schemas import REF_TEMPLATE, read_schema
 from service.transfer.formats import FORMATS
 
 ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
 ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
-PLACE_PARAMETERS = {b"skip", b"cursor"}
-QUERY_CHARACTERS = "%&=+!$'()*,;:@/?-._~"
-"""What a query may have as it is (RFC 3986 §3.4), escapes included."""
-
 SCHEMA_JSON = "application/schema+json"
 FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
 IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
@@ -60,7 +56,6 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     name, title = document_type.name, document_type.title
     one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
     router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response, route_class=DirectRoute)
-    schema = partial(_schema, title)
     body = partial(_request_body, title)
 
     def repository(request: Request) -> Repository:
@@ -72,18 +67,14 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         summary=f"A page of {name}",
         dependencies=[_scope(name, "read")],
         responses={
-            200: schema("Page", "A page", "Link"),
+            200: described(f"{title}Page", "A page", "Link"),
             **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
         },
         openapi_extra={"parameters": list_parameters(document_type)},
     )
     async def list_documents(request: Request) -> Response:
-        page = await repository(request).page(read_list_query(document_type, read_parameters(request)))
-        return Response(
-            _page_body(page),
-            headers={"Link": _link(router.prefix, request.scope["query_string"], page)},
-            media_type=JSON,
-        )
+        query = read_list_query(document_type, read_parameters(request))
+        return page_response(request, await repository(request).page(query))
 
     @router.post(
         "",
@@ -91,12 +82,15 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         operation_id=f"create_{one}",
         summary=f"Create a {title}",
         dependencies=[_scope(name, "write")],
-        responses={201: schema("", "Created", "ETag", "Location"), **problems(*ALWAYS, *ON_BODY, DuplicateValueError)},
+        responses={
+            201: described(title, "Created", "ETag", "Location"),
+            **problems(*ALWAYS, *ON_BODY, DuplicateValueError),
+        },
         openapi_extra=body("Create", JSON),
     )
     async def create_document(request: Request) -> Response:
         document = await repository(request).insert(await read_json(request))
-        return _document_response(document, status=201, headers={"Location": f"/api/v1/{name}/{document['id']}"})
+        return document_response(document, status=201, headers={"Location": f"/api/v1/{name}/{document['id']}"})
 
     @router.get(
         "/export/{format_name}",
@@ -106,25 +100,17 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         responses={
             200: {
                 "description": "The file",
-                "headers": {"Content-Disposition": {"schema": {"type": "string"}}},
-                "content": {
-                    file_format.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
-                    for file_format in FORMATS.values()
-                },
+                "headers": {name: {"schema": {"type": "string"}} for name in ("Content-Disposition", "Export-Id")},
+                "content": _file_contents(title),
             },
-            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError, TooManyExportsError),
+            **problems(
+                *ALWAYS, InvalidQueryError, QueryTooExpensiveError, SnapshotUnavailableError, TooManyExportsError
+            ),
         },
         openapi_extra={"parameters": export_parameters(document_type)},
     )
     async def export(request: Request, format_name: FormatName) -> Response:
-        services = services_of(request)
-        return await export_documents(
-            repository(request),
-            format_name,
-            read_parameters(request),
-            slots=services.export_slots,
-            stall_seconds=services.settings.export_stall_seconds,
-        )
+        return await export_documents(request, repository(request), format_name)
 
     @router.get(
         "/schema",
@@ -145,7 +131,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         summary=f"One {title}",
         dependencies=[_scope(name, "read")],
         responses={
-            200: schema("", "The document", "ETag"),
+            200: described(title, "The document", "ETag"),
             304: {"description": "Not changed since"},
             **problems(*ALWAYS, NotFoundError, InvalidHeaderError),
         },
@@ -155,7 +141,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         document = await repository(request).get(document_id)
         if is_not_modified(request, document):
             return Response(status_code=304, headers={"ETag": etag(document)})
-        return _document_response(document)
+        return document_response(document)
 
     @router.put(
         "/{document_id}",
@@ -163,14 +149,14 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         summary=f"Replace a {title}",
         dependencies=[_scope(name, "write")],
         responses={
-            200: schema("", "As it is now", "ETag"),
+            200: described(title, "As it is now", "ETag"),
             **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError),
         },
         openapi_extra=body("Create", JSON) | {"parameters": [IF_MATCH]},
     )
     async def replace_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
-        return _document_response(await repository(request).replace(document_id, await read_json(request), revisions))
+        return document_response(await repository(request).replace(document_id, await read_json(request), revisions))
 
     @router.patch(
         "/{document_id}",
@@ -178,7 +164,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         summary=f"Change parts of a {title}",
         dependencies=[_scope(name, "write")],
         responses={
-            200: schema("", "As it is now", "ETag"),
+            200: described(title, "As it is now", "ETag"),
             **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError, PatchTestFailedError),
         },
         openapi_extra=_patch_body(title) | {"parameters": [IF_MATCH]},
@@ -186,10 +172,13 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     async def patch_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
         patch = await read_json(request, (JSON, MERGE_PATCH, JSON_PATCH))
-        apply = json_patch if media_type_of(request) == JSON_PATCH else merge_patch
-        return _document_response(
-            await repository(request).patch(document_id, lambda present: apply(present, patch), revisions)
-        )
+
+        def change(present: Any) -> Any:
+            if media_type_of(request) == JSON_PATCH:
+                return json_patch(present, patch)
+            return merge_patch(present, patch, document_type.has_field)
+
+        return document_response(await repository(request).patch(document_id, change, revisions))
 
     @router.delete(
         "/{document_id}",
@@ -212,45 +201,24 @@ def _scope(name: str, action: str) -> SecurityParameter:
     return dependency
 
 
-def _schema(title: str, suffix: str, description: str, *headers: str) -> dict[str, Any]:
-    reference = {"$ref": REF_TEMPLATE.format(model=f"{title}{suffix}")}
-    described = {header: {"schema": {"type": "string"}} for header in headers}
-    return {"description": description, "headers": described, "content": {JSON: {"schema": reference}}}
+def _file_contents(title: str) -> dict[str, Any]:
+    """Each format's media type; of JSON, which is read as a value and not as a file, the schema too."""
+    contents: dict[str, Any] = {
+        file_format.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+        for file_format in FORMATS.values()
+    }
+    item = {"$ref": REF_TEMPLATE.format(model=f"{title}Item")}
+    contents[JSON] = {"schema": {"type": "array", "items": item}}
+    return contents
 
 
 def _request_body(title: str, suffix: str, *media_types: str) -> dict[str, Any]:
-    content = {media_type: _schema(title, suffix, "")["content"][JSON] for media_type in media_types}
+    content = {media_type: described(f"{title}{suffix}", "")["content"][JSON] for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def _patch_body(title: str) -> dict[str, Any]:
-    described = _request_body(title, "Patch", JSON, MERGE_PATCH)
+    body = _request_body(title, "Patch", JSON, MERGE_PATCH)
     operations = {"schema": {"$ref": REF_TEMPLATE.format(model="JsonPatch")}}
-    described["requestBody"]["content"][JSON_PATCH] = operations
-    return described
-
-
-def _document_response(document: Presented, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(dump_json(document), status, headers={"ETag": etag(document)} | (headers or {}), media_type=JSON)
-
-
-def _page_body(page: Page) -> bytes:
-    return dump_json(
-        {
-            "items": page.items,
-            "next_cursor": page.next_cursor,
-            "total": page.total,
-            "total_relation": page.total_relation,
-        }
-    )
-
-
-def _link(path: str, query: bytes, page: Page) -> str:
-    """RFC 8288: where the first page is, and the next if there is one; the rest as the caller wrote it."""
-    parts = [part for part in query.split(b"&") if part]
-    kept = b"&".join(part for part in parts if unquote_to_bytes(part.partition(b"=")[0]) not in PLACE_PARAMETERS)
-    first = f"{path}?{quote(kept, QUERY_CHARACTERS)}"
-    links = f'<{first}>; rel="first"'
-    if page.next_cursor:
-        links += f', <{first}{"&" if kept else ""}cursor={page.next_cursor}>; rel="next"'
-    return links
+    body["requestBody"]["content"][JSON_PATCH] = operations
+    return body

@@ -1,51 +1,47 @@
-"""Exports: a list's selection as a file, streamed in constant memory."""
+"""Exports over HTTP: files as they are made, and the records of those that were."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
-from anyio import to_thread
-from fastapi import Response
+from fastapi import APIRouter, Request, Response, Security
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import get_contextvars
 
-from service.documents.base import now
-from service.documents.registry import DocumentType
-from service.errors import Fault, InvalidQueryError, TooManyExportsError
-from service.store.query import QueryString, Selection
+from service.api.dependencies import authorize, caller_of, services_of
+from service.api.parameters import list_parameters, read_parameters
+from service.api.responses import described, document_response, page_response
+from service.api.routing import DirectRoute
+from service.auth.scopes import ACCOUNTS_ADMIN
+from service.errors import (
+    AuthenticationError,
+    DatabaseUnavailableError,
+    InvalidQueryError,
+    NotFoundError,
+    QueryTooExpensiveError,
+    problems,
+)
+from service.exports import Asker, read_export_query
+from service.store.export_records import EXPORTS
+from service.store.query import read_list_query
 from service.store.repository import Repository
-from service.transfer.formats import DELIMITERS, FORMATS, Encoder, ExportOptions
-from service.transfer.table import Table
+from service.transfer.formats import FORMATS
 
-
-class ExportSlots:
-    """How many exports may run together, so that they cannot starve the rest."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken = 0
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Take one, until it is over. Raises TooManyExportsError."""
-        if self._taken >= self._limit:
-            raise TooManyExportsError(self._limit)
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
+router = APIRouter(prefix="/api/v1/exports", tags=["exports"], default_response_class=Response, route_class=DirectRoute)
 
 
 class FileStream(Response):
     """A file as it is made. A failure on the way breaks the connection, so that a short file never looks whole."""
 
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], *, media_type: str, stall_seconds: float) -> None:
-        super().__init__(media_type=media_type)
+    def __init__(
+        self, chunks: AsyncGenerator[bytes], *, headers: Mapping[str, str], media_type: str, stall_seconds: float
+    ) -> None:
+        super().__init__(headers=headers, media_type=media_type)
         del self.headers["content-length"]  # an empty body's
-        self._first = first
-        self._rest = rest
+        self._chunks = chunks
         self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
@@ -56,10 +52,9 @@ class FileStream(Response):
         """
         left = asyncio.create_task(_disconnected(receive))
         try:
-            async with aclosing(self._rest):
+            async with aclosing(self._chunks), _service_end_is_a_failure_of(self._chunks):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await self._send_body(send, self._first)
-                async for chunk in self._rest:
+                async for chunk in self._chunks:
                     if left.done():
                         raise ClientDisconnect
                     await self._send_body(send, chunk)
@@ -75,64 +70,94 @@ class FileStream(Response):
             raise ClientDisconnect from error  # as good as
 
 
+@asynccontextmanager
+async def _service_end_is_a_failure_of(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[None]:
+    """Tell an export that it is cancelled, as only a service that ends does; else it would take the client for gone."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        with suppress(asyncio.CancelledError, StopAsyncIteration):
+            await chunks.athrow(error)
+        raise
+
+
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def export_documents(
-    documents: Repository,
-    format_name: str,
-    parameters: Sequence[tuple[str, str]],
-    *,
-    slots: ExportSlots,
-    stall_seconds: float,
-) -> FileStream:
+async def export_documents(request: Request, documents: Repository, format_name: str) -> FileStream:
     """The file. All that can be refused is refused here, before its first byte.
 
-    Raises InvalidQueryError, QueryTooExpensiveError and TooManyExportsError.
+    Raises InvalidQueryError, QueryTooExpensiveError, SnapshotUnavailableError and TooManyExportsError.
     """
-    document_type = documents.document_type
-    selection, encoder = _read_export_query(document_type, format_name, parameters)
-    chunks = _chunks(slots, documents.stream(selection), encoder)
-    first = await anext(chunks)  # asks MongoDB, so that what it refuses still has a status of its own
-    response = FileStream(first, chunks, media_type=FORMATS[format_name].media_type, stall_seconds=stall_seconds)
-    filename = f"{document_type.name}-{now():%Y-%m-%dT%H%MZ}.{format_name}"
-    response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    services, caller = services_of(request), caller_of(request)
+    text = request.scope["query_string"].decode("ascii", "backslashreplace")
+    query = read_export_query(documents.document_type, format_name, read_parameters(request), text)
+    file_format = FORMATS[query.spec.format_name]
+    is_gzipped = not file_format.is_compressed and _takes_gzip(request)
+    asker = Asker(caller.account_id, caller.username, get_contextvars().get("request_id"))
+    export = await services.exporter.start(documents, query, asker, is_gzipped=is_gzipped)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{export.record.filename}"',
+        "Export-Id": str(export.record.id),
+        "Cache-Control": "no-store",
+        "Vary": "Accept-Encoding",
+    }
+    return FileStream(
+        export.chunks,
+        headers=headers | ({"Content-Encoding": "gzip"} if is_gzipped else {}),
+        media_type=file_format.media_type,
+        stall_seconds=services.settings.export_stall_seconds,
+    )
 
 
-async def _chunks(slots: ExportSlots, batches: AsyncGenerator[bytes], encoder: Encoder) -> AsyncGenerator[bytes]:
-    """The file's bytes; the first come only with the first batch."""
-    with slots.take():
-        start = encoder.start()
-        async with aclosing(batches):
-            async for batch in batches:
-                # In a thread: the event loop has other requests to answer while a batch is encoded.
-                yield start + await to_thread.run_sync(encoder.encode, batch)
-                start = b""
-        yield start + await to_thread.run_sync(encoder.end)
+def _takes_gzip(request: Request) -> bool:
+    """Whether the client asks for it (RFC 9110 §12.5.3): `gzip` or `*`, and not with a weight of 0."""
+    weights: dict[str, str] = {}
+    for item in ",".join(request.headers.getlist("accept-encoding")).lower().split(","):
+        coding, _, weight = item.partition(";")
+        weights[coding.strip()] = weight.strip().removeprefix("q=").strip()
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", "0")))
+    return weight.strip("0.") != "" or weight == ""
 
 
-def _read_export_query(
-    document_type: DocumentType, format_name: str, parameters: Sequence[tuple[str, str]]
-) -> tuple[Selection, Encoder]:
-    file_format = FORMATS.get(format_name)
-    if file_format is None:
-        message = f"one of {', '.join(FORMATS)} is expected"
-        raise InvalidQueryError([Fault("unknown_format", message, parameter="format_name")])
-    query = QueryString(document_type, parameters)
-    explode = query.array("explode")
-    options = ExportOptions(document_type.name)
-    if file_format.is_delimited:
-        delimiter = query.choice("delimiter", DELIMITERS, "comma")
-        options = ExportOptions(document_type.name, delimiter, query.boolean("bom"), query.boolean("raw"))
-    selection = query.selection()
-    query.finish()
-    encoder = file_format.make(Table(document_type.fields, selection.fields, explode), options)
-    if selection.fields and explode:
-        selection = replace(
-            selection, fields=(*selection.fields, explode)
-        )  # its elements decide how many rows there are
-    return selection, encoder
+@router.get(
+    "",
+    operation_id="list_exports",
+    summary="A page of the exports that the caller asked for",
+    dependencies=[Security(authorize, scopes=[])],
+    responses={
+        200: described("ExportPage", "A page", "Link"),
+        **problems(AuthenticationError, DatabaseUnavailableError, InvalidQueryError, QueryTooExpensiveError),
+    },
+    openapi_extra={"parameters": list_parameters(EXPORTS)},
+)
+async def list_exports(request: Request) -> Response:
+    """All of everybody's with `accounts:admin`; filtered, sorted and paged as documents are."""
+    query = read_list_query(EXPORTS, read_parameters(request))
+    selection = query.selection
+    own = {"$and": [_seen_by(request), selection.filter]}
+    page = await services_of(request).exports.page(replace(query, selection=replace(selection, filter=own)))
+    return page_response(request, page)
+
+
+@router.get(
+    "/{export_id}",
+    operation_id="get_export",
+    summary="One export: how far it is, or what became of it",
+    dependencies=[Security(authorize, scopes=[])],
+    responses={
+        200: described("Export", "The record", "ETag"),
+        **problems(AuthenticationError, DatabaseUnavailableError, NotFoundError),
+    },
+)
+async def get_export(request: Request, export_id: str) -> Response:
+    """The caller's own; with `accounts:admin` anybody's. What is not theirs is not there."""
+    return document_response(await services_of(request).exports.get(export_id, _seen_by(request)))
+
+
+def _seen_by(request: Request) -> dict[str, Any]:
+    """What the records that the caller may see have in common."""
+    caller = caller_of(request)
+    return {} if ACCOUNTS_ADMIN in caller.scopes else {"account_id": caller.account_id}

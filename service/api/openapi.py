@@ -10,11 +10,25 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from service.documents.registry import DocumentType
+from service.store.export_records import EXPORTS
+from service.store.patching import MAX_OPERATIONS
 from service.store.schemas import component_schemas
 
 ASSETS = "/docs/assets"
 
 TEXT = {"type": "string"}
+POINTER = TEXT | {"pattern": "^(/([^/~]|~[01])*)*$"}
+"""RFC 6901."""
+
+
+def _operation(names: Sequence[str], **members: Any) -> dict[str, Any]:
+    """Operations of a JSON Patch that take these members; others are ignored (RFC 6902 §4)."""
+    return {
+        "type": "object",
+        "required": ["op", "path", *members],
+        "properties": {"op": {"enum": list(names)}, "path": POINTER, **members},
+    }
+
 
 SCHEMAS: Mapping[str, Any] = {
     "Problem": {
@@ -44,15 +58,13 @@ SCHEMAS: Mapping[str, Any] = {
         "title": "JsonPatch",
         "description": "RFC 6902.",
         "type": "array",
+        "maxItems": MAX_OPERATIONS,
         "items": {
-            "type": "object",
-            "required": ["op", "path"],
-            "properties": {
-                "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]},
-                "path": TEXT,
-                "from": TEXT,
-                "value": {},
-            },
+            "oneOf": [
+                _operation(["add", "replace", "test"], value={}),
+                _operation(["remove"]),
+                _operation(["move", "copy"], **{"from": POINTER}),
+            ]
         },
     },
     "Token": {
@@ -91,7 +103,7 @@ def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _drop_framework_errors(document)
             components = document["components"]
-            components["schemas"] = {**SCHEMAS, **component_schemas(document_types)}
+            components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS])}
             components["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"] = dict(scopes)
             app.openapi_schema = document
         return app.openapi_schema

@@ -9,21 +9,35 @@ from fastapi import Request
 
 from service.documents.fields import Kind
 from service.documents.registry import DocumentType
-from service.documents.values import OBJECT_ID
+from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, OBJECT_ID, TIME
 from service.errors import Fault, InvalidQueryError
 from service.store.operators import operators_of
-from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS
+from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS, PARAMETERS
 from service.store.regex import MAX_PATTERN_LENGTH
-from service.transfer.formats import DELIMITERS
+from service.transfer.encoding import DELIMITERS
+
+MAX_QUERY_BYTES = 65_536
+"""More than a thousand ids, escaped."""
 
 BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$'
+"""RFC 9110 §8.8.3 and §13.1.1, as clients write it."""
 
 
 def read_parameters(request: Request) -> list[tuple[str, str]]:
+    """The names and values of a request's query string. Raises InvalidQueryError."""
+    return parse_parameters(request.scope["query_string"])
+
+
+def parse_parameters(query: bytes) -> list[tuple[str, str]]:
     """The query string's names and values, in UTF-8, escaped or not. Raises InvalidQueryError where it is none."""
+    if len(query) > MAX_QUERY_BYTES:
+        longest = max(query.split(b"&"), key=len).partition(b"=")[0].decode(errors="replace")
+        message = f"a query string has at most {MAX_QUERY_BYTES} bytes, and this is the longest of its parts"
+        raise InvalidQueryError([Fault("query_too_long", message, parameter=longest)])
     pairs: list[tuple[str, str]] = []
     faults: list[Fault] = []
-    for part in request.scope["query_string"].split(b"&"):
+    for part in query.split(b"&"):
         name, _, value = part.decode(errors="surrogateescape").replace("+", " ").partition("=")
         try:
             pair = tuple(unquote_to_bytes(text.encode(errors="surrogateescape")).decode() for text in (name, value))
@@ -46,11 +60,11 @@ def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def header_parameter(name: str, description: str) -> dict[str, Any]:
-    """A header that a route reads, as OpenAPI shows it."""
-    return _parameter(name, description) | {"in": "header"}
+    """A header of entity tags that a route reads, as OpenAPI shows it."""
+    return _parameter(name, description, pattern=ENTITY_TAGS) | {"in": "header"}
 
 
-SELECTION_PARAMETERS = [
+SEARCH_PARAMETERS = [
     _parameter(
         "q",
         "Text to look for in the type's search fields, whatever the case.",
@@ -60,8 +74,6 @@ SELECTION_PARAMETERS = [
     _parameter(
         "q_mode", "Whether `q` is the text itself or a regular expression.", enum=["text", "regex"], default="text"
     ),
-    _parameter("sort", f"Up to {MAX_SORT_FIELDS} fields, - for descending: `-created_at,name`."),
-    _parameter("fields", "The fields that are wanted, by their dotted paths: `name,profile.addresses.city`."),
 ]
 
 PAGE_PARAMETERS = [
@@ -84,7 +96,9 @@ PAGE_PARAMETERS = [
 ]
 
 FILE_PARAMETERS = [
-    _parameter("explode", "An array that gets a row for each of its elements: `profile.addresses`."),
+    _parameter(
+        "snapshot", "Read all documents as they are at one moment, for up to 5 minutes.", type="boolean", default=False
+    ),
     _parameter("delimiter", "CSV: what stands between cells.", enum=list(DELIMITERS), default="comma"),
     _parameter("bom", "CSV: start with a byte order mark, for Excel.", type="boolean", default=False),
     _parameter(
@@ -93,30 +107,69 @@ FILE_PARAMETERS = [
 ]
 
 KIND_SCHEMAS: Mapping[Kind, Mapping[str, Any]] = {
-    Kind.INTEGER: {"type": "integer"},
+    Kind.INTEGER: {"type": "integer", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
     Kind.FLOAT: {"type": "number"},
+    Kind.DECIMAL: {"pattern": f"^{NUMBER.pattern}$"},
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.DATE: {"format": "date"},
-    Kind.DATETIME: {"format": "date-time"},
-    Kind.OBJECT_ID: {"pattern": OBJECT_ID.pattern},
+    Kind.DATETIME: {"format": "date-time", "pattern": f"^{TIME.pattern}$"},
+    Kind.OBJECT_ID: {"pattern": f"^{OBJECT_ID.pattern}$"},
 }
 
 
 def list_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
     """What a type's list takes."""
-    return _with_filters(document_type, [*SELECTION_PARAMETERS, *PAGE_PARAMETERS])
+    return [*_selection_parameters(document_type), *PAGE_PARAMETERS, *_filter_parameters(document_type)]
 
 
 def export_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
     """What a type's export takes."""
-    return _with_filters(document_type, [*FILE_PARAMETERS, *SELECTION_PARAMETERS])
+    fields = document_type.fields
+    arrays = [path for path, field in fields.items() if field.is_array and not _is_inside_an_array(document_type, path)]
+    explode = [
+        _parameter("explode", "An array that gets a row for each of its elements: `profile.addresses`.", enum=arrays)
+    ]
+    return [
+        *(explode if arrays else []),
+        *FILE_PARAMETERS,
+        *_selection_parameters(document_type),
+        *_filter_parameters(document_type),
+    ]
 
 
-def _with_filters(document_type: DocumentType, parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    taken = {parameter["name"] for parameter in parameters}
-    filters = [
+def _is_inside_an_array(document_type: DocumentType, path: str) -> bool:
+    parent = path.rpartition(".")[0]
+    return bool(parent) and document_type.fields[parent].is_repeated
+
+
+def _selection_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    fields = document_type.fields
+    sortable = [path for path, field in fields.items() if field.is_sortable]
+    return [
+        *(SEARCH_PARAMETERS if document_type.search else ()),
+        _paths(
+            "sort",
+            f"Up to {MAX_SORT_FIELDS} fields, - for descending: `-created_at,name`.",
+            [*sortable, *(f"-{path}" for path in sortable)],
+            maxItems=MAX_SORT_FIELDS,
+        ),
+        _paths(
+            "fields", "The fields that are wanted, by their dotted paths: `name,profile.addresses.city`.", list(fields)
+        ),
+    ]
+
+
+def _paths(name: str, description: str, paths: list[str], **schema: Any) -> dict[str, Any]:
+    """Some of these, with commas between."""
+    items = {"type": "string", "enum": paths}
+    listed = _parameter(name, description, type="array", items=items, minItems=1, uniqueItems=True, **schema)
+    return listed | {"style": "form", "explode": False}
+
+
+def _filter_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    return [
         _parameter(
-            f"{field.path}__eq" if field.path in taken else field.path,
+            f"{field.path}__eq" if field.path in PARAMETERS else field.path,
             "Only documents with this value"
             + (" among others; also " if field.is_repeated else "; also ")
             + ", ".join(f"`{field.path}__{operator}`" for operator in operators_of(field)[1:]),
@@ -126,4 +179,3 @@ def _with_filters(document_type: DocumentType, parameters: list[dict[str, Any]])
         for field in document_type.fields.values()
         if field.is_scalar
     ]
-    return [*parameters, *filters]

@@ -14,16 +14,18 @@ ACTIONS: Mapping[str, str] = {
 }
 
 
+ACCOUNTS_ADMIN = "accounts:admin"
 PATTERN = re.compile(r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)")
 
 
 def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
     """Every scope that a route may ask for, with what it allows."""
-    return {
+    of_types = {
         f"{document_type.name}:{action}": meaning.format(document_type.name)
         for document_type in document_types
         for action, meaning in ACTIONS.items()
     }
+    return of_types | {ACCOUNTS_ADMIN: "See what all accounts have exported"}
 
 
 def is_pattern(pattern: str) -> bool:

@@ -31,6 +31,8 @@ class Field:
     path: str
     kind: Kind
     is_array: bool = False
+    is_set: bool = False
+    """An array in which nothing comes twice."""
     is_repeated: bool = False
     """True where one document may hold several values: an array, or a field of objects in one."""
     inner: Kind | None = None

@@ -98,7 +98,8 @@ def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
         return _enumeration(path, get_args(annotation))
     if origin in ARRAYS:
         element = _field(path, get_args(annotation)[0])
-        return _free(path, element) if element.is_array else replace(element, is_array=True)
+        is_set = origin is not list
+        return _free(path, element) if element.is_array else replace(element, is_array=True, is_set=is_set)
     if origin is dict:
         return _free(path, _field(path, get_args(annotation)[1]))
     if annotation in {Any, dict}:

@@ -1,6 +1,6 @@
 """Stored documents as callers see them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -85,3 +85,32 @@ def _present_object(shape: _Shape) -> _Present:
         return value
 
     return present
+
+
+Tree = dict[str, "Tree"]
+"""Names that are kept, each with those kept below it; an empty tree keeps all."""
+
+
+def tree_of(paths: Sequence[str]) -> Tree:
+    """The names on the way to each path."""
+    root: Tree = {}
+    whole = set(paths)
+    for path in paths:
+        names = path.split(".")
+        if any(".".join(names[:depth]) in whole for depth in range(1, len(names))):
+            continue
+        tree = root
+        for name in names:
+            tree = tree.setdefault(name, {})
+    return root
+
+
+def prune(value: Any, tree: Tree) -> Any:
+    """The value with nothing but the tree's names, at every level."""
+    if not tree:
+        return value
+    if isinstance(value, list):
+        return [prune(element, tree) for element in value]
+    if isinstance(value, dict):
+        return {name: prune(value[name], branch) for name, branch in tree.items() if name in value}
+    return value

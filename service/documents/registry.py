@@ -47,6 +47,13 @@ class DocumentType:
         """Every field by its dotted path: the one list of what a caller may see."""
         return fields_of(self.document_class)
 
+    def has_field(self, path: str) -> bool:
+        """Whether a document may have something at this dotted path: a field, or a member of free JSON."""
+        parents = (path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1))
+        return path in self.fields or any(
+            (field := self.fields.get(parent)) is not None and field.kind is Kind.JSON for parent in parents
+        )
+
     @property
     def search(self) -> tuple[str, ...]:
         """Paths that `q` looks in."""

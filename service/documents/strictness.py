@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.documents.fields import Field, Kind
-from service.documents.json_text import ExactNumber
+from service.documents.json_text import ExactNumber, dump_json
 from service.documents.values import DATE, NUMBER, TIME, pointer_to
 from service.errors import Fault
 
@@ -25,6 +25,7 @@ def strict_values(
 ) -> Any:
     """The value, with ExactNumbers as plain text or floats; what is not strictly of its kind is added to `faults`."""
     if isinstance(value, list):
+        _refuse_twins(value, fields.get(path), faults, pointer)
         return [
             strict_values(inner, fields, faults, path, pointer_to(pointer, position))
             for position, inner in enumerate(value)
@@ -48,6 +49,17 @@ def strict_values(
     if isinstance(value, ExactNumber):
         return str(value) if kind is Kind.DECIMAL else float(value)
     return value
+
+
+def _refuse_twins(elements: list[Any], field: Field | None, faults: list[Fault], pointer: str) -> None:
+    if field is None or not field.is_set:
+        return
+    seen: set[bytes] = set()
+    for position, element in enumerate(elements):
+        text = dump_json(element)
+        if text in seen:
+            faults.append(Fault("duplicate_element", "this comes twice", pointer_to(pointer, position)))
+        seen.add(text)
 
 
 def _fault(value: Any, kind: Kind, *, is_email: bool) -> tuple[str, str] | None:

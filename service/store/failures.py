@@ -1,10 +1,11 @@
 """The one place where the driver's errors become ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pymongo
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -12,6 +13,7 @@ from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
+    NetworkTimeout,
     OperationFailure,
     PyMongoError,
     WriteConcernError,
@@ -29,19 +31,31 @@ from service.errors import (
 )
 
 INVALID_REGEX = 51091
-PASSING_TROUBLE = frozenset({6, 7, 89, 91, 112, 134, 189, 211, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
+PASSING_TROUBLE = frozenset(
+    {6, 7, 89, 91, 112, 134, 175, 189, 211, 237, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
+)
 """HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, ReadConcernMajorityNotAvailableYet,
-PrimarySteppedDown, KeyNotFound, ExceededTimeLimit, SocketException, LegacyNotPrimary, NotWritablePrimary,
-InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary."""
+QueryPlanKilled, PrimarySteppedDown, KeyNotFound, CursorKilled, ExceededTimeLimit, SocketException, LegacyNotPrimary,
+NotWritablePrimary, InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
+NotPrimaryOrSecondary."""
+
+
+TIMEOUTS = (ExecutionTimeout, NetworkTimeout)
+"""Of the server and of the client, whichever was first."""
+
+PING_SECONDS = 1.0
 
 
 @contextmanager
-def driver_errors() -> Iterator[None]:
-    """Let errors of the driver leave as ServiceErrors, with the driver's as their cause."""
+def driver_errors(patterns: Sequence[str] = ()) -> Iterator[None]:
+    """Let errors of the driver leave as ServiceErrors, with the driver's as their cause.
+
+    `patterns` names the parameters that hold regular expressions, for the case that MongoDB refuses one.
+    """
     try:
         yield
     except (PyMongoError, DocumentTooLarge) as error:
-        raise translate(error) from error
+        raise translate(error, patterns) from error
 
 
 @contextmanager
@@ -51,7 +65,17 @@ def operation(seconds: float) -> Iterator[None]:
         yield
 
 
-def translate(error: PyMongoError | DocumentTooLarge) -> ServiceError:
+async def answers(database: AsyncDatabase[dict[str, Any]]) -> bool:
+    """Whether MongoDB does, so that what took too long was the query."""
+    try:
+        with operation(PING_SECONDS):
+            await database.command("ping")
+    except DatabaseUnavailableError:
+        return False
+    return True
+
+
+def translate(error: PyMongoError | DocumentTooLarge, patterns: Sequence[str] = ()) -> ServiceError:
     """What a caller should be told of a driver's error."""
     match error:
         case BulkWriteError(details={"writeErrors": [first, *_]}):
@@ -65,7 +89,8 @@ def translate(error: PyMongoError | DocumentTooLarge) -> ServiceError:
         case ConnectionFailure() | ExecutionTimeout() | WriteConcernError() | CursorNotFound():
             return DatabaseUnavailableError()
         case OperationFailure(code=code) if code == INVALID_REGEX:
-            return InvalidQueryError([Fault("invalid_pattern", "this is no regular expression", parameter="q")])
+            message = "this is no regular expression" + (", or another one here" if len(patterns) > 1 else "")
+            return InvalidQueryError([Fault("invalid_pattern", message, parameter=name) for name in patterns or "q"])
         case OperationFailure(code=code) if code in PASSING_TROUBLE or error.has_error_label("RetryableWriteError"):
             return DatabaseUnavailableError()
     return InternalError("The service failed; its log says more under this request id.")

@@ -18,6 +18,12 @@ MAX_VALUES = 1000
 SCALARS = frozenset(Kind) - {Kind.OBJECT, Kind.JSON}
 ORDERED = SCALARS - {Kind.BOOLEAN}
 
+NOT_NULL = [
+    *("minKey", "int", "long", "double", "decimal", "string", "symbol", "object", "array", "binData", "objectId"),
+    *("bool", "date", "timestamp", "regex", "javascript", "javascriptWithScope", "maxKey"),
+]
+"""All types but null and undefined: where there may be several values, one that is there is enough."""
+
 Condition = dict[str, Any]
 
 
@@ -62,9 +68,11 @@ def _regex(field: Field, text: str) -> Condition:
     return {"$regex": text}
 
 
-def _exists(_field: Field, text: str) -> Condition:
+def _exists(field: Field, text: str) -> Condition:
     if text not in {"true", "false"}:
         raise ValueError("true or false is expected")
+    if field.is_repeated:
+        return {"$type": NOT_NULL} if text == "true" else {"$not": {"$type": NOT_NULL}}
     return {"$ne" if text == "true" else "$eq": None}  # null is what a missing field equals
 
 

@@ -77,8 +77,7 @@ class CursorSigner:
 
     def encode(self, selection: Selection, name: str, last: Mapping[str, Any]) -> str:
         """The cursor after this stored document of the type `name`."""
-        keys = [_key_of(last, path, direction) for path, direction in selection.sort]
-        body = bson.encode({"keys": keys})
+        body = bson.encode({"keys": sort_keys(last, selection.sort)})
         return base64.urlsafe_b64encode(self._sign(selection, name, body) + body).rstrip(b"=").decode()
 
     def decode(self, selection: Selection, name: str, cursor: str) -> list[Any]:
@@ -96,6 +95,11 @@ class CursorSigner:
     def _sign(self, selection: Selection, name: str, body: bytes) -> bytes:
         query = bson.encode({"name": name, "filter": selection.filter, "sort": [list(key) for key in selection.sort]})
         return hashlib.blake2b(query + body, key=self._key, digest_size=SIGNATURE_BYTES).digest()
+
+
+def sort_keys(document: Mapping[str, Any], sort: Sequence[SortKey]) -> list[Any]:
+    """What MongoDB sorts a stored document by, key by key."""
+    return [_key_of(document, path, direction) for path, direction in sort]
 
 
 def _key_of(document: Mapping[str, Any], path: str, direction: int) -> Any:

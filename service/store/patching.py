@@ -1,10 +1,11 @@
 """Changes to a JSON document, as clients send them; pure."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import orjson
-from jsonpatch import JsonPatch, JsonPatchException
+from jsonpatch import InvalidJsonPatch, JsonPatch, JsonPatchException
 from jsonpointer import JsonPointerException, resolve_pointer
 
 from service.errors import Fault, PatchTestFailedError, ValidationFailedError
@@ -14,16 +15,20 @@ MAX_PATCHED_BYTES = 4 * 1024 * 1024
 """What `copy` may make of a document: doubled thirty times, a kilobyte would be a terabyte."""
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396: members of `patch` replace those of `target`, null removes them."""
+def merge_patch(target: Any, patch: Any, is_field: Callable[[str], bool] = lambda _: True, prefix: str = "") -> Any:
+    """RFC 7396: members of `patch` replace those of `target`, null removes them.
+
+    Where `is_field` says that a dotted path is no field, null stays: so it is refused as any unknown field is.
+    """
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
-        if value is None:
+        path = f"{prefix}{name}"
+        if value is None and is_field(path):
             merged.pop(name, None)
         else:
-            merged[name] = merge_patch(merged.get(name), value)
+            merged[name] = merge_patch(merged.get(name), value, is_field, f"{path}.")
     return merged
 
 
@@ -39,15 +44,17 @@ def json_patch(target: Any, operations: Any) -> Any:
     for position, operation in enumerate(operations):
         try:
             document = _apply(document, operation)
+        except InvalidJsonPatch as error:
+            raise ValidationFailedError([Fault("patch_not_applicable", str(error), f"/{position}")]) from error
         except (JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError) as error:
-            fault = Fault("patch_not_applicable", str(error) or "this operation cannot be applied", f"/{position}")
-            raise ValidationFailedError([fault]) from error
+            message = "the document has no such place, or something else there"
+            raise ValidationFailedError([Fault("patch_not_applicable", message, f"/{position}")]) from error
     return document
 
 
 def _apply(document: Any, operation: Any) -> Any:
     if not isinstance(operation, dict):
-        raise TypeError("an operation is an object")
+        raise InvalidJsonPatch("an operation is an object")
     name, path = operation.get("op"), operation.get("path")
     if name == "test" and isinstance(path, str) and "value" in operation:
         if not is_equal(resolve_pointer(document, path), operation["value"]):
@@ -55,7 +62,7 @@ def _apply(document: Any, operation: Any) -> Any:
         return document
     patched = JsonPatch([operation]).apply(document)
     if name == "copy" and len(orjson.dumps(patched)) > MAX_PATCHED_BYTES:
-        raise ValueError("the document gets too large")
+        raise InvalidJsonPatch("the document gets too large")
     return patched
 
 

@@ -24,9 +24,9 @@ Choice = TypeVar("Choice", bound=str)
 SortKey = tuple[str, Literal[1, -1]]
 
 
-PARAMETERS = frozenset(
-    {"q", "q_mode", "sort", "fields", "limit", "skip", "count", "cursor", "explode", "delimiter", "bom", "raw"}
-)
+LIST_PARAMETERS = ("q", "q_mode", "sort", "fields", "limit", "skip", "count", "cursor")
+FILE_PARAMETERS = ("explode", "delimiter", "bom", "raw", "snapshot")
+PARAMETERS = frozenset({*LIST_PARAMETERS, *FILE_PARAMETERS})
 """Names that are never a filter, whatever the route: a field of such a name is written `limit__eq`."""
 
 
@@ -39,6 +39,8 @@ class Selection:
     """Names stored fields, so `_id`; ends in a unique one."""
     fields: tuple[str, ...]
     """Dotted paths that were asked for; empty: all."""
+    patterns: tuple[str, ...] = ()
+    """The parameters that hold regular expressions, which MongoDB may still refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class QueryString:
         self._type = document_type
         self._parameters = list(parameters)
         self._faults: list[Fault] = []
+        self._patterns: list[str] = []
 
     def text(self, name: str) -> str | None:
         """The value of a parameter that comes at most once."""
@@ -120,7 +123,7 @@ class QueryString:
         sort = self._sort()
         fields = self._fields()
         clauses = [*self._search(), *self._filters()]
-        return Selection({"$and": clauses} if clauses else {}, sort, fields)
+        return Selection({"$and": clauses} if clauses else {}, sort, fields, tuple(self._patterns))
 
     def finish(self) -> None:
         """Raise InvalidQueryError if there was any fault."""
@@ -175,6 +178,7 @@ class QueryString:
         if not 0 < len(text) <= MAX_PATTERN_LENGTH:
             self.refuse("q", "invalid_value", f"1 to {MAX_PATTERN_LENGTH} characters are expected")
         elif mode == "regex":
+            self._patterns.append("q")
             try:
                 check_pattern(text, max(field.max_length or 0 for field in fields))
             except RefusedPatternError as error:
@@ -197,6 +201,8 @@ class QueryString:
             if field.kind not in operator.kinds:
                 self.refuse(name, "not_filterable", f"{path!r} takes {', '.join(operators_of(field))}")
                 continue
+            if name_of_operator == "regex":
+                self._patterns.append(name)
             try:
                 clauses.append({stored_path(path): operator.condition(field, text)})
             except ValueError as error:

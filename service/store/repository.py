@@ -2,22 +2,21 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import orjson
 import pymongo
 from bson import ObjectId
-from pymongo import ReturnDocument
+from pymongo import ReadPreference, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ExecutionTimeout, NetworkTimeout
 
 from service.documents.base import now
 from service.documents.json_text import dump_json
-from service.documents.presenter import Presenter
+from service.documents.presenter import Presenter, prune, tree_of
 from service.documents.registry import DocumentType
 from service.documents.values import OBJECT_ID
 from service.errors import (
@@ -29,24 +28,17 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
-from service.store.failures import driver_errors, operation
+from service.store.failures import TIMEOUTS, answers, driver_errors, operation
 from service.store.paging import CursorSigner, InvalidCursorError, after
-from service.store.projection import projection_of, prune, tree_of
+from service.store.projection import projection_of
 from service.store.query import DEFAULT_LIMIT, CountMode, ListQuery, Selection
 from service.store.schemas import validate_body
+from service.store.stream import read_batches
 
 CAPPED_TOTAL = 10_000
 PATCH_ATTEMPTS = 20
 PAUSE_SECONDS = 0.005
 """What each failed attempt adds to the longest pause before the next."""
-
-PING_SECONDS = 1.0
-TOO_EXPENSIVE = "MongoDB ran out of time: filter by an indexed field, or search for less."
-TIMEOUTS = (ExecutionTimeout, NetworkTimeout)
-"""Of the server and of the client, whichever was first."""
-
-STREAM_BATCH = 1000
-"""Documents read at once by a stream."""
 
 LOAD_BATCH = 1000
 """Documents written at once by a load."""
@@ -98,20 +90,23 @@ class Repository:
         return operation(self._limits.operation_seconds)
 
     @asynccontextmanager
-    async def _query(self) -> AsyncGenerator[None]:
+    async def _query(self, patterns: Sequence[str] = ()) -> AsyncGenerator[None]:
         """Time running out is the query's fault, if MongoDB still answers."""
         try:
-            with driver_errors(), pymongo.timeout(self._limits.query_seconds):
+            with driver_errors(patterns), pymongo.timeout(self._limits.query_seconds):
                 yield
         except DatabaseUnavailableError as error:
-            if isinstance(error.__cause__, TIMEOUTS) and await self._answers():
-                raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
+            if isinstance(error.__cause__, TIMEOUTS) and await answers(self._collection.database):
+                raise QueryTooExpensiveError from error
             raise
 
-    async def get(self, document_id: str) -> Presented:
-        """One document. Raises NotFoundError, also for what is no ObjectId."""
+    async def get(self, document_id: str, among: Mapping[str, Any] | None = None) -> Presented:
+        """One document, of those that have what `among` says.
+
+        Raises NotFoundError, also for one that is not among them, and for what is no ObjectId.
+        """
         with self._operation():
-            stored = await self._collection.find_one({"_id": self._key(document_id)}, self._projection)
+            stored = await self._collection.find_one({"_id": self._key(document_id), **(among or {})}, self._projection)
         if stored is None:
             raise self._not_found(document_id)
         return self._presenter.present(stored)
@@ -125,7 +120,7 @@ class Repository:
         sorted_by = ["id" if path == "_id" else path for path, _ in selection.sort]
         wanted = (*selection.fields, *sorted_by) if selection.fields else ()
         async with (
-            self._query(),
+            self._query(selection.patterns),
             self._collection.find(
                 self._page_filter(query),
                 projection_of(self.document_type, wanted) if wanted else self._projection,
@@ -172,27 +167,16 @@ class Repository:
             return CAPPED_TOTAL, "gte"
         return total, "eq"
 
-    async def stream(self, selection: Selection) -> AsyncGenerator[bytes]:
-        """All selected documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator.
-
-        Raises QueryTooExpensiveError if the first batch takes too long.
-        """
-        with driver_errors():
-            async with self._collection.find_raw_batches(
-                selection.filter,
-                projection_of(self.document_type, selection.fields),
-                sort=list(selection.sort),
-                batch_size=STREAM_BATCH,
-            ) as cursor:
-                try:
-                    batch = await anext(cursor, None)
-                except TIMEOUTS as error:
-                    if await self._answers():
-                        raise QueryTooExpensiveError(TOO_EXPENSIVE) from error
-                    raise
-                while batch is not None:
-                    yield cast(bytes, batch)
-                    batch = await anext(cursor, None)
+    def stream(
+        self, selection: Selection, *, is_snapshot: bool = False, from_secondaries: bool = False
+    ) -> AsyncGenerator[bytes]:
+        """All selected documents in batches of raw BSON, see `read_batches`."""
+        collection = self._collection
+        if from_secondaries:
+            collection = collection.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
+        sorted_by = ["id" if path == "_id" else path for path, _ in selection.sort]
+        wanted = (*selection.fields, *sorted_by) if selection.fields else ()
+        return read_batches(collection, selection, projection_of(self.document_type, wanted), is_snapshot=is_snapshot)
 
     async def explain(self, selection: Selection) -> Mapping[str, Any]:
         """How MongoDB finds the selected documents: its plan, and what came of it."""
@@ -201,15 +185,6 @@ class Repository:
                 selection.filter, projection_of(self.document_type), sort=list(selection.sort), limit=DEFAULT_LIMIT
             ).explain()
         return plan
-
-    async def _answers(self) -> bool:
-        """Whether MongoDB does, so that what took so long was the query."""
-        try:
-            with operation(PING_SECONDS):
-                await self._collection.database.command("ping")
-        except DatabaseUnavailableError:
-            return False
-        return True
 
     async def insert(self, body: Any) -> Presented:
         """A new document. Raises ValidationFailedError and DuplicateValueError."""

@@ -8,13 +8,14 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import DatetimeSchema, DecimalSchema, DictSchema, IntSchema, ModelSchema
 
 from service.documents.base import SERVER_FIELDS
 from service.documents.registry import DocumentType
 from service.documents.strictness import strict_values
-from service.documents.values import pointer_to, to_stored
+from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, TIME, pointer_to, to_stored
 from service.errors import Fault, ValidationFailedError
 
 REF_TEMPLATE = "#/components/schemas/{model}"
@@ -81,23 +82,51 @@ def _derive(document_type: DocumentType, name: str, *, without: Sequence[str]) -
     return derived
 
 
+class PublishedSchema(GenerateJsonSchema):
+    """JSON Schemas that also say what is refused though the class allows it, as MongoDB could not keep it."""
+
+    def int_schema(self, schema: IntSchema) -> JsonSchemaValue:
+        """64 bits."""
+        return {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER} | super().int_schema(schema)
+
+    def get_decimal_pattern(self, schema: DecimalSchema) -> str:  # noqa: ARG002 - pydantic's signature
+        """How a decimal is written in a string."""
+        return f"^{NUMBER.pattern}$"
+
+    def datetime_schema(self, schema: DatetimeSchema) -> JsonSchemaValue:
+        """To the millisecond, whichever way a client writes it."""
+        pattern = {"pattern": f"^{TIME.pattern}$"} if self.mode == "validation" else {}
+        return super().datetime_schema(schema) | pattern
+
+    def dict_schema(self, schema: DictSchema) -> JsonSchemaValue:
+        """Keys that BSON and MongoDB's syntax leave."""
+        return super().dict_schema(schema) | {"propertyNames": {"pattern": "^[^$.\\x00]+$"}}
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """No unknown fields at any depth, even where a nested class would ignore them."""
+        return {"additionalProperties": False} | super().model_schema(schema)
+
+
 def read_schema(document_type: DocumentType) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of what is read, by itself."""
-    schema = read_model_of(document_type).model_json_schema(mode="serialization")
+    schema = read_model_of(document_type).model_json_schema(mode="serialization", schema_generator=PublishedSchema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
-def component_schemas(document_types: Sequence[DocumentType]) -> dict[str, Any]:
-    """The OpenAPI schemas of all types: of each its name (as read), …Create, …Patch, …Item and …Page."""
-    models: list[tuple[type[BaseModel], Any]] = []
-    for document_type in document_types:
-        models += [(create_model_of(document_type), "validation"), (read_model_of(document_type), "serialization")]
-    _, definitions = models_json_schema(models, ref_template=REF_TEMPLATE)
+def component_schemas(document_types: Sequence[DocumentType], read_only: Sequence[DocumentType] = ()) -> dict[str, Any]:
+    """The OpenAPI schemas of all types: of each its name (as read), …Item and …Page, …Create and …Patch."""
+    models: list[tuple[type[BaseModel], Any]] = [
+        (read_model_of(document_type), "serialization") for document_type in (*document_types, *read_only)
+    ]
+    models += [(create_model_of(document_type), "validation") for document_type in document_types]
+    _, definitions = models_json_schema(models, ref_template=REF_TEMPLATE, schema_generator=PublishedSchema)
     schemas: dict[str, Any] = definitions.get("$defs", {})
     for document_type in document_types:
         title = document_type.title
         schemas[f"{title}Create"]["examples"] = [document_type.example]
         schemas |= _relaxed(schemas, f"{title}Create", f"{title}Patch", "Patch")
+    for document_type in (*document_types, *read_only):
+        title = document_type.title
         schemas |= _relaxed(schemas, title, f"{title}Item", "Item")
         schemas[f"{title}Item"]["required"] = ["id"]
         schemas[f"{title}Item"]["description"] = f"{title}, or of it what `fields` asks for."

@@ -1,21 +1,25 @@
 """Rows as CSV: RFC 4180, UTF-8."""
 
-import csv
-import io
 import re
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from types import NoneType
 from typing import Any
 
-from bson import Decimal128, Int64
+from bson import Decimal128, Int64, ObjectId
 
 from service.documents.json_text import cell_text, time_text
-from service.transfer.table import Table
+from service.transfer.encoding import DELIMITERS, Encode, FileSpec, Piece, PlainFile
+from service.transfer.table import parts_of
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 """What a spreadsheet would run, or what would look guarded already: either gets one ' more, and the importer takes
 one off again."""
+
+RISKY = frozenset("'=+-@\t\r\n")
+"""What such a text starts with."""
+
+Write = Callable[[Any], str]
 
 
 def guard_formula(text: str) -> str:
@@ -23,56 +27,86 @@ def guard_formula(text: str) -> str:
     return f"'{text}" if FORMULA.match(text) else text
 
 
-Writer = Callable[[Any], Any]
-
-_writers: dict[type, Writer] = {
-    str: guard_formula,
-    NoneType: lambda _: None,
-    bool: lambda value: "true" if value else "false",
-    int: lambda value: value,
-    Int64: lambda value: value,
-    float: repr,
-    datetime: time_text,
-    Decimal128: str,  # a negative one is a number all the same
-}
+def csv_file(spec: FileSpec) -> PlainFile:
+    """A CSV file, which starts with its header row; `bom` lets Excel see the UTF-8."""
+    header = _lines([[column.path] for column in spec.table().columns], DELIMITERS[spec.delimiter])
+    return PlainFile((("\ufeff" if spec.bom else "") + header).encode())
 
 
-class CsvEncoder:
-    """Makes a CSV file, batch by batch."""
+def csv_encoder(spec: FileSpec) -> Encode:
+    """Encodes rows; `raw` leaves texts as they are, formulas too."""
+    table = spec.table()
+    delimiter = DELIMITERS[spec.delimiter]
+    is_raw = spec.raw
 
-    def __init__(self, table: Table, *, delimiter: str = ",", bom: bool = False, raw: bool = False) -> None:
-        """`bom` lets Excel see the UTF-8; `raw` leaves texts as they are, formulas too."""
-        self._table = table
-        self._is_raw = raw
-        self._start = "\ufeff" if bom else ""
-        self._buffer = io.StringIO(newline="")
-        self._writer = csv.writer(self._buffer, delimiter=delimiter)
-        self._writers: dict[type, Writer] = {**_writers, **({str: str} if raw else {})}
-
-    def _other(self, value: Any) -> str:
+    def other(value: Any) -> str:
         """What somebody wrote by hand may be any type of BSON, and so any text."""
         text = cell_text(value)
-        return text if self._is_raw else guard_formula(text)
+        return text if is_raw else guard_formula(text)
 
-    def start(self) -> bytes:
-        """The header row."""
-        self._buffer.write(self._start)
-        self._writer.writerow([column.path for column in self._table.columns])
-        return self._drain()
+    writers: dict[type, Write] = {**WRITERS, **({} if is_raw else {str: guard_formula})}
+    writer_for: Callable[[type, Write], Write] = writers.get
 
-    def encode(self, batch: bytes) -> bytes:
-        """The rows of a raw BSON batch."""
-        write: Callable[[type, Writer], Writer] = self._writers.get
-        rows = self._table.rows(batch)
-        self._writer.writerows([write(type(value), self._other)(value) for value in row] for row in rows)
-        return self._drain()
+    def write(column: Sequence[Any]) -> list[str]:
+        kinds = set(map(type, column))
+        if kinds <= INTEGERS:
+            return ["" if number is None else str(number) for number in column]
+        if not kinds <= TEXTS:
+            return [writer_for(type(value), other)(value) for value in column]
+        if is_raw:
+            return [text or "" for text in column]
+        return [guard_formula(text) if text and text[0] in RISKY else text or "" for text in column]
 
-    def end(self) -> bytes:
-        """Nothing: a CSV file just stops."""
-        return b""
+    def encode(batch: bytes) -> list[Piece]:
+        pieces = []
+        for part in parts_of(batch):
+            rows, columns = table.cells(part)
+            pieces.append(Piece(_lines([write(column) for column in columns], delimiter).encode(), rows))
+        return pieces
 
-    def _drain(self) -> bytes:
-        text = self._buffer.getvalue()
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        return text.encode()
+    return encode
+
+
+def _lines(columns: Sequence[list[str]], delimiter: str) -> str:
+    """Columns of text as lines.
+
+    As csv.writer does it, but a column of which nothing has to be quoted is looked at once, and not cell by cell.
+    """
+    quoted = [_quoted(column, delimiter) for column in columns]
+    if len(quoted) == 1:
+        quoted = [[text or '""' for text in quoted[0]]]  # a line with nothing on it would be no row
+    return "\r\n".join([*map(delimiter.join, zip(*quoted, strict=True)), ""])
+
+
+def _quoted(column: list[str], delimiter: str) -> list[str]:
+    joined = "".join(column)
+    if '"' in joined:
+        return [
+            '"' + text.replace('"', '""') + '"'
+            if '"' in text or delimiter in text or "\n" in text or "\r" in text
+            else text
+            for text in column
+        ]
+    if delimiter in joined or "\n" in joined or "\r" in joined:
+        return [f'"{text}"' if delimiter in text or "\n" in text or "\r" in text else text for text in column]
+    return column
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+WRITERS: dict[type, Write] = {
+    str: _as_it_is,
+    NoneType: lambda _: "",
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    Int64: str,
+    float: repr,
+    datetime: time_text,
+    date: date.isoformat,
+    ObjectId: str,
+    Decimal128: str,  # a negative one is a number all the same
+}
+INTEGERS = frozenset({int, NoneType})
+TEXTS = frozenset({str, NoneType})

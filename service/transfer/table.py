@@ -1,14 +1,33 @@
-"""Nested documents as a table: which columns there are, and each document's rows."""
+"""Nested documents as a table: which columns there are, and what each document has in them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any
 
 from service.documents.fields import Field, Kind
 from service.documents.presenter import Presenter, decode_batch
 
+PART_DOCUMENTS = 200
+"""What is decoded at once: so few that their memory is used again and again, and stays in the processor's cache."""
+
+
+def parts_of(batch: bytes) -> Iterator[bytes]:
+    """A raw BSON batch in smaller ones."""
+    start = position = 0
+    for number in count(1):
+        if position >= len(batch):
+            break
+        position += int.from_bytes(batch[position : position + 4], "little")  # a document starts with its length
+        if number % PART_DOCUMENTS == 0:
+            yield batch[start:position]
+            start = position
+    if start < len(batch):
+        yield batch[start:]
+
 
 class Table:
-    """Columns fixed beforehand, and the rows of whatever documents come."""
+    """Columns fixed beforehand, and the cells of whatever documents come."""
 
     def __init__(self, fields: Mapping[str, Field], paths: Sequence[str] = (), explode: str | None = None) -> None:
         """The columns of all fields, or of those that `paths` name, in that order.
@@ -20,24 +39,21 @@ class Table:
         self._explode = explode.split(".") if explode else []
         named = [column for path in paths or _top_level(fields) for column in _columns(fields, fields[path], explode)]
         self.columns = tuple(dict.fromkeys(named))
-        self._getters = [(column.path.split("."), self._is_below(column.path)) for column in self.columns]
+        self._read_row = _row_reader([column.path for column in self.columns])
 
-    def _is_below(self, path: str) -> int:
-        """How many names of the path lead to the exploded array; 0 where they do not."""
-        names = path.split(".")
-        depth = len(self._explode)
-        return depth if depth and names[:depth] == self._explode else 0
-
-    def rows(self, batch: bytes) -> Iterator[list[Any]]:
-        """The cells, as presented values, of each row of a raw BSON batch."""
+    def documents(self, batch: bytes) -> Iterator[dict[str, Any]]:
+        """The documents of a raw BSON batch as callers see them; exploded, one for each element."""
         for stored in decode_batch(batch):
             document = self._presenter.present(stored)
-            exploded = _value_at(document, self._explode) if self._explode else None
-            for element in (exploded or [None]) if isinstance(exploded, list) else [exploded]:
-                yield [
-                    _value_at(element, names[below:]) if below else _value_at(document, names)
-                    for names, below in self._getters
-                ]
+            if self._explode:
+                yield from _exploded(document, self._explode)
+            else:
+                yield document
+
+    def cells(self, batch: bytes) -> tuple[int, list[Sequence[Any]]]:
+        """How many rows a raw BSON batch makes, and for each column the values of its cells."""
+        rows = [self._read_row(document) for document in self.documents(batch)]
+        return len(rows), list(zip(*rows, strict=True)) if rows else [() for _ in self.columns]
 
 
 def _top_level(fields: Mapping[str, Field]) -> list[str]:
@@ -55,12 +71,54 @@ def _columns(fields: Mapping[str, Field], field: Field, explode: str | None) -> 
             yield from _columns(fields, inner, explode)
 
 
-def _value_at(value: Any, names: Sequence[str]) -> Any:
-    """What lies at the end of a path; inside of an array, the list of what lies there in each element."""
-    for position, name in enumerate(names):
-        if isinstance(value, list):
-            return [_value_at(element, names[position:]) for element in value]
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+def _exploded(document: dict[str, Any], path: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The document once for each element of an array, which is in the array's place; once if there is none."""
+    name, *rest = path
+    inner = document.get(name)
+    if rest and isinstance(inner, dict):
+        parts: Iterable[Any] = _exploded(inner, rest)
+    elif not rest and isinstance(inner, list):
+        parts = inner or [None]
+    else:
+        yield document
+        return
+    for part in parts:
+        yield {**document, name: part}
+
+
+def _row_reader(paths: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
+    """What reads the values at these paths out of a document: neighbours in one object are read together."""
+    groups = [
+        (parents.split(".") if parents else [], [path.rpartition(".")[2] for path in group])
+        for parents, group in groupby(paths, lambda path: path.rpartition(".")[0])
+    ]
+    readers = [(parents, names, _all_of(names)) for parents, names in groups]
+
+    def read(document: Mapping[str, Any]) -> list[Any]:
+        row: list[Any] = []
+        for parents, names, read_all in readers:
+            holder: Any = document
+            for parent in parents:
+                holder = _member(holder, parent)
+            try:
+                row += read_all(holder)
+            except (LookupError, TypeError):  # something is missing, or there is no object at all
+                row += [_member(holder, name) for name in names]
+        return row
+
+    return read
+
+
+def _all_of(names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """What reads all of these out of an object that has them all."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    [name] = names
+    return lambda holder: (holder[name],)
+
+
+def _member(value: Any, name: str) -> Any:
+    """What an object has under this name; of an array, the list of what each of its objects has."""
+    if isinstance(value, dict):
+        return value.get(name)
+    return [_member(element, name) for element in value] if isinstance(value, list) else None

@@ -1,30 +1,22 @@
-"""Rows as an Excel workbook (ECMA-376), streamed.
-
-openpyxl makes the workbook: styles, header, widths, frozen pane, filter. The rows are written into its sheets as they
-come, through a zip that is never held, so that the first byte leaves at once and memory stays as it is.
-"""
+"""Rows as the cells of an Excel sheet (ECMA-376)."""
 
 import math
 import re
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from io import BytesIO
+from functools import lru_cache
 from types import NoneType
-from typing import IO, Any
+from typing import Any
 
-from bson import Decimal128, Int64
-from openpyxl import Workbook
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
+from bson import Decimal128, Int64, ObjectId
 
-from service.documents.fields import Field, Kind
 from service.documents.json_text import cell_text
-from service.transfer.table import Table
+from service.transfer.deflate import crc32, deflate
+from service.transfer.encoding import Encode, FileSpec, Piece
+from service.transfer.table import parts_of
 
-MAX_SHEET_ROWS = 1_048_576
-MAX_SHEET_BYTES = 2**31 - 2**26
-"""Uncompressed; past 2 GiB a zip member needs Zip64, which Excel does not read in a streamed file."""
+PIECE_ROWS = 1024
+"""At most so many rows are compressed together; a sheet ends with a piece, so a little before it is full."""
 
 MAX_CELL_LENGTH = 32_767
 """In UTF-16 units, as Excel counts."""
@@ -33,6 +25,7 @@ CUT_MARK = "… [cut]"
 MAX_EXACT_DIGITS = 15
 """Excel's numbers are 64-bit floats, of which it shows so many digits; what has more stays text."""
 
+MAX_EXACT_INTEGER = 10**MAX_EXACT_DIGITS - 1
 EXPONENTS = range(-300, 300)
 """What a 64-bit float holds, and a little less."""
 
@@ -41,11 +34,7 @@ FIRST_DATE = date(1900, 3, 1)
 
 EPOCH = datetime(1899, 12, 30)  # noqa: DTZ001 - stored times are UTC without saying so
 DATE_STYLE, TIME_STYLE = 1, 2
-NUMBER_FORMATS = {DATE_STYLE: "yyyy-mm-dd", TIME_STYLE: "yyyy-mm-dd hh:mm:ss.000"}
-"""By their places in the workbook's list of cell styles."""
-
-COMPRESSION_LEVEL = 1
-"""Level 6 makes files a fifth smaller in three times the time."""
+"""Places in the workbook's list of cell styles."""
 
 FORBIDDEN = "\x00-\x08\x0b-\x1f\ufffe\uffff"
 """Characters that XML has not, or would change."""
@@ -53,130 +42,94 @@ FORBIDDEN = "\x00-\x08\x0b-\x1f\ufffe\uffff"
 UNWRITABLE = re.compile(f"_(?=x[0-9A-Fa-f]{{4}}[_{FORBIDDEN}])|[{FORBIDDEN}]")
 """Those, and the start of what would look like their escape."""
 
-WIDTHS = {Kind.OBJECT_ID: 26, Kind.DATE: 12, Kind.DATETIME: 25, Kind.BOOLEAN: 10, Kind.INTEGER: 12, Kind.FLOAT: 14}
-DEFAULT_WIDTH = 24
+CONTROLS = bytes({*range(9), *range(11, 32)})
+TEXTS = frozenset({str, NoneType})
+INTEGERS = frozenset({int, NoneType})
+NESTED = frozenset({list, dict, NoneType})
+EMPTY = "<c/>"
 
 
-class XlsxEncoder:
-    """Makes an XLSX file, batch by batch; a new sheet where one is full."""
+def xlsx_encoder(spec: FileSpec) -> Encode:
+    """Encodes rows as deflated XML."""
+    table = spec.table()
 
-    def __init__(self, table: Table, *, title: str) -> None:
-        self._table = table
-        self._title = title
-        self._sink = _Sink()
-        self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL)
-        self._row_counts: list[int] = []
-        self._sheet: IO[bytes] | None = None
-        self._sheet_bytes = 0
+    def encode(batch: bytes) -> list[Piece]:
+        pieces = []
+        for part in parts_of(batch):
+            cells = _Cells()
+            _, columns = table.cells(part)
+            lines = list(map("".join, zip(*map(cells.column, columns), strict=True)))
+            for start in range(0, len(lines), PIECE_ROWS):
+                some = lines[start : start + PIECE_ROWS]
+                xml = f"<row>{'</row><row>'.join(some)}</row>".encode()
+                # All that were cut are counted with the first rows: what matters is their sum.
+                pieces.append(Piece(deflate(xml), len(some), 0 if start else cells.cut, len(xml), crc32(xml)))
+        return pieces
 
-    def start(self) -> bytes:
-        """The first sheet, down to its header row."""
-        self._open_sheet()
-        return self._sink.drain()
-
-    def encode(self, batch: bytes) -> bytes:
-        """The rows of a raw BSON batch."""
-        rows = [_row(row) for row in self._table.rows(batch)]
-        while rows:
-            room = MAX_SHEET_ROWS - self._row_counts[-1]
-            if room == 0 or self._sheet_bytes > MAX_SHEET_BYTES:
-                self._close_sheet()
-                self._open_sheet()
-                continue
-            self._write("".join(rows[:room]).encode())
-            self._row_counts[-1] += min(room, len(rows))
-            rows = rows[room:]
-        return self._sink.drain()
-
-    def end(self) -> bytes:
-        """The rest of the last sheet, and the workbook around the sheets."""
-        self._close_sheet()
-        for name, part in _parts(self._workbook(self._row_counts)).items():
-            if not name.startswith("xl/worksheets/"):
-                self._zip.writestr(name, part)
-        self._zip.close()
-        return self._sink.drain()
-
-    def _open_sheet(self) -> None:
-        self._row_counts.append(1)
-        number = len(self._row_counts)
-        self._sheet = self._zip.open(f"xl/worksheets/sheet{number}.xml", "w")
-        self._sheet_bytes = 0
-        self._write(self._sheet_frame()[0])
-
-    def _close_sheet(self) -> None:
-        assert self._sheet is not None
-        self._write(self._sheet_frame()[1])
-        self._sheet.close()
-
-    def _write(self, xml: bytes) -> None:
-        assert self._sheet is not None
-        self._sheet.write(xml)
-        self._sheet_bytes += len(xml)
-
-    def _sheet_frame(self) -> tuple[bytes, bytes]:
-        """What stands before the current sheet's second row, and after its last."""
-        number = len(self._row_counts)
-        xml = _parts(self._workbook(self._row_counts))[f"xl/worksheets/sheet{number}.xml"]
-        head, end, tail = xml.partition(b"</sheetData>")
-        return re.sub(rb"<dimension [^>]*>", b"", head), end + tail  # its size is not known yet, and optional
-
-    def _workbook(self, row_counts: list[int]) -> Workbook:
-        """A workbook with a sheet for each count of rows, and nothing in them but the header."""
-        workbook = Workbook()
-        del workbook["Sheet"]
-        columns = self._table.columns
-        for number, rows in enumerate(row_counts, start=1):
-            sheet = workbook.create_sheet(self._title[:31] if number == 1 else f"{self._title[:26]} {number}")
-            sheet.append([column.path for column in columns])
-            for style, number_format in NUMBER_FORMATS.items():
-                cell = sheet.cell(2, style)
-                cell.number_format = number_format
-                assert cell.style_id == style  # asking for it is what adds it to the list
-            sheet.delete_rows(2)
-            for cell in sheet[1]:
-                cell.font = Font(bold=True)
-            for position, column in enumerate(columns, start=1):
-                sheet.column_dimensions[get_column_letter(position)].width = _width(column)
-            sheet.freeze_panes = "A2"
-            sheet.auto_filter.ref = f"A1:{get_column_letter(len(columns))}{rows}"
-        return workbook
+    return encode
 
 
-def _width(column: Field) -> int:
-    return max(WIDTHS.get(column.kind, DEFAULT_WIDTH), len(column.path) + 4)
+class _Cells:
+    """Writes columns of cells, and counts the texts that had to be cut.
+
+    What a whole column has in common is looked at once: most columns are all texts, with nothing to escape.
+    """
+
+    def __init__(self) -> None:
+        self.cut = 0
+        self._writers: dict[type, Callable[[Any], str]] = {**WRITERS, str: self._text}
+
+    def column(self, values: Sequence[Any]) -> list[str]:
+        """The cell of each value."""
+        kinds = set(map(type, values))
+        if kinds <= TEXTS:
+            return self._texts(values)
+        if kinds <= NESTED:
+            return self._texts([None if value is None else cell_text(value) for value in values])
+        if kinds <= INTEGERS:
+            return [EMPTY if value is None else _integer_cell(value) for value in values]
+        return [self._writers.get(type(value), self._other)(value) for value in values]
+
+    def _texts(self, values: Sequence[str | None]) -> list[str]:
+        joined = "".join(filter(None, values))
+        data = joined.encode()
+        is_hard = (
+            len(data.translate(None, CONTROLS)) < len(data)
+            or "_x" in joined
+            or "\ufffe" in joined
+            or "\uffff" in joined
+            or len(max(filter(None, values), key=len, default="")) * 2 > MAX_CELL_LENGTH
+        )
+        if is_hard:
+            return [EMPTY if text is None else self._text(text) for text in values]
+        if "&" in joined or "<" in joined or ">" in joined:
+            return [EMPTY if text is None else _text_cell(_escaped(text)) for text in values]
+        return [EMPTY if text is None else _text_cell(text) for text in values]
+
+    def _text(self, text: str) -> str:
+        if len(text) * 2 > MAX_CELL_LENGTH:  # no character has more than two units, so shorter texts fit for sure
+            units = text.encode("utf-16-le")
+            if len(units) > MAX_CELL_LENGTH * 2:
+                text = units[: (MAX_CELL_LENGTH - len(CUT_MARK)) * 2].decode("utf-16-le", "ignore") + CUT_MARK
+                self.cut += 1
+        return _text_cell(_escaped(UNWRITABLE.sub(lambda match: f"_x{ord(match[0]):04X}_", text)))
+
+    def _other(self, value: Any) -> str:
+        return self._text(cell_text(value))
 
 
-def _parts(workbook: Workbook) -> dict[str, bytes]:
-    buffer = BytesIO()
-    workbook.save(buffer)
-    with zipfile.ZipFile(buffer) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _row(values: list[Any]) -> str:
-    cells = "".join([_writers.get(type(value), _other_cell)(value) for value in values])
-    return f"<row>{cells}</row>"
-
-
-def _text_cell(text: str) -> str:
-    if UNWRITABLE.search(text):
-        text = UNWRITABLE.sub(lambda match: f"_x{ord(match[0]):04X}_", text)
-    if "&" in text or "<" in text or ">" in text:
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
-
-
-def _fitting_text_cell(text: str) -> str:
-    if len(text) * 2 > MAX_CELL_LENGTH:  # no character has more than two units, so shorter texts fit for sure
-        units = text.encode("utf-16-le")
-        if len(units) > MAX_CELL_LENGTH * 2:
-            text = units[: (MAX_CELL_LENGTH - len(CUT_MARK)) * 2].decode("utf-16-le", "ignore") + CUT_MARK
-    return _text_cell(text)
+def _text_cell(xml: str) -> str:
+    return f'<c t="inlineStr"><is><t xml:space="preserve">{xml}</t></is></c>'
 
 
 def _integer_cell(number: int) -> str:
-    return f"<c><v>{number}</v></c>" if len(str(abs(number))) <= MAX_EXACT_DIGITS else _text_cell(str(number))
+    if -MAX_EXACT_INTEGER <= number <= MAX_EXACT_INTEGER:
+        return f"<c><v>{number}</v></c>"
+    return _text_cell(str(number))
 
 
 def _float_cell(number: float) -> str:
@@ -195,6 +148,7 @@ def _date_cell(day: date) -> str:
     return f'<c s="{DATE_STYLE}"><v>{day.toordinal() - EPOCH.toordinal()}</v></c>'
 
 
+@lru_cache(maxsize=8192)  # as json_text.time_text is, and for the same reason
 def _time_cell(moment: datetime) -> str:
     if moment.date() < FIRST_DATE:
         return _text_cell(cell_text(moment))
@@ -202,13 +156,8 @@ def _time_cell(moment: datetime) -> str:
     return f'<c s="{TIME_STYLE}"><v>{days!r}</v></c>'
 
 
-def _other_cell(value: Any) -> str:
-    return _fitting_text_cell(cell_text(value))
-
-
-_writers: dict[type, Callable[[Any], str]] = {
-    NoneType: lambda _: "<c/>",
-    str: _fitting_text_cell,
+WRITERS: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda _: EMPTY,
     bool: lambda value: f'<c t="b"><v>{value:d}</v></c>',
     int: _integer_cell,
     Int64: _integer_cell,
@@ -216,27 +165,5 @@ _writers: dict[type, Callable[[Any], str]] = {
     Decimal128: _decimal_cell,
     date: _date_cell,
     datetime: _time_cell,
+    ObjectId: lambda value: _text_cell(str(value)),
 }
-
-
-class _Sink:
-    """A file that can only be written to, and is emptied as it fills."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._chunks.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing waits anywhere."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def drain(self) -> bytes:
-        """What was written since the last time."""
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        return data

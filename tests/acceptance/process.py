@@ -24,6 +24,15 @@ PASSWORD = "correct horse battery"
 LAST_CHUNK = b"0\r\n\r\n"
 """What ends a whole chunked answer (RFC 9112 §7.1)."""
 
+WITH_MORE_TYPES = """
+import sys
+import service.documents
+service.documents.__path__.append(sys.argv.pop(1))
+from service.cli import main
+main()
+"""
+"""`dossier`, as if the files of another folder lay in `service/documents/` too."""
+
 T = TypeVar("T")
 
 
@@ -128,11 +137,15 @@ class Service:
 
 
 class Home:
-    """A directory in which services run one after the other, with its data directory and nobody else's settings."""
+    """A directory in which services run one after the other, with its data directory and nobody else's settings.
 
-    def __init__(self, directory: Path) -> None:
+    `types` is a folder with more document types than the registered ones.
+    """
+
+    def __init__(self, directory: Path, types: Path | None = None) -> None:
         self.directory = directory
         self.data_dir = directory / "data"
+        self._program = [sys.executable, "-c", WITH_MORE_TYPES, str(types)] if types else [str(DOSSIER)]
         self._services: list[Service] = []
 
     def environment(self, **settings: object) -> dict[str, str]:
@@ -146,7 +159,7 @@ class Home:
         output = self.directory / f"service-{len(self._services)}"
         with output.with_suffix(".stdout").open("wb") as stdout, output.with_suffix(".stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [DOSSIER, "serve", "--port", "0", *arguments],
+                [*self._program, "serve", "--port", "0", *arguments],
                 cwd=self.directory,
                 env=self.environment(**settings),
                 stdin=subprocess.DEVNULL,
@@ -167,7 +180,7 @@ class Home:
     ) -> subprocess.CompletedProcess[str]:
         """Another command of `dossier` in this home, with its standard input."""
         return subprocess.run(
-            [DOSSIER, *arguments],
+            [*self._program, *arguments],
             check=False,
             cwd=self.directory,
             env=environment or self.environment(),

@@ -5,30 +5,28 @@ import io
 from datetime import date, datetime
 from typing import Any
 
-import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.documents.fields import Field, Kind
-from service.transfer.csv_encoder import CsvEncoder, guard_formula
-from service.transfer.table import Table
+from service.transfer.csv_encoder import csv_encoder, csv_file, guard_formula
+from service.transfer.encoding import DELIMITERS, Delimiter, Piece
+from tests.unit.made_up import batch_of, file_spec, made_file, odd_values
 
 TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\n")
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678_000)  # noqa: DTZ001 - as BSON has it
-table = Table({"a": Field("a", Kind.TEXT), "b": Field("b", Kind.TEXT), "day": Field("day", Kind.DATE)})
+FIELDS = [Field("a", Kind.TEXT), Field("b", Kind.TEXT), Field("day", Kind.DATE)]
 texts = st.text() | st.text(alphabet="'=+-@\t\r\n,;\"a", max_size=8)
 
 
 def encoded(documents: list[dict[str, Any]], **options: Any) -> bytes:
-    encoder = CsvEncoder(table, **options)
-    batch = b"".join(bson.encode({"_id": 0, **document}) for document in documents)
-    return encoder.start() + encoder.encode(batch) + encoder.end()
+    return made_file(file_spec(FIELDS, **options), batch_of(*documents))
 
 
-def read(file: bytes, delimiter: str = ",") -> list[list[str]]:
-    return list(csv.reader(io.StringIO(file.decode(), newline=""), delimiter=delimiter, strict=True))
+def read(file: bytes, delimiter: Delimiter = "comma") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(file.decode(), newline=""), delimiter=DELIMITERS[delimiter], strict=True))
 
 
 def unguarded(text: str) -> str:
@@ -37,8 +35,12 @@ def unguarded(text: str) -> str:
     return text[1:] if is_guarded else text
 
 
-@given(st.lists(st.tuples(texts, texts), max_size=5), st.sampled_from([",", ";", "\t"]), st.booleans())
-def test_texts_are_read_back_equal(cells: list[tuple[str, str]], delimiter: str, bom: bool) -> None:  # noqa: FBT001
+@given(st.lists(st.tuples(texts, texts), max_size=5), st.sampled_from(list(DELIMITERS)), st.booleans())
+def test_texts_are_read_back_equal(
+    cells: list[tuple[str, str]],
+    delimiter: Delimiter,
+    bom: bool,  # noqa: FBT001
+) -> None:
     file = encoded([{"a": a, "b": b} for a, b in cells], delimiter=delimiter, bom=bom)
 
     header, *rows = read(file.removeprefix(b"\xef\xbb\xbf" if bom else b""), delimiter)
@@ -53,6 +55,21 @@ def test_raw_texts_are_read_back_as_they_are(cells: list[str]) -> None:
     _, *rows = read(encoded([{"a": cell} for cell in cells], raw=True))
 
     assert [row[0] for row in rows] == cells
+
+
+@given(
+    st.lists(st.tuples(texts | st.none() | st.integers(-99, 99), texts | st.none()), max_size=5),
+    st.sampled_from(list(DELIMITERS)),
+    st.integers(1, 2),
+)
+def test_it_is_what_pythons_own_writer_writes(cells: list[tuple[Any, Any]], delimiter: Delimiter, columns: int) -> None:
+    spec = file_spec(FIELDS, raw=True, delimiter=delimiter, paths=("a", "b")[:columns])
+    expected = io.StringIO(newline="")
+    csv.writer(expected, delimiter=DELIMITERS[delimiter]).writerows(
+        [["a", "b"][:columns], *(pair[:columns] for pair in cells)]
+    )
+
+    assert made_file(spec, batch_of(*({"a": a, "b": b} for a, b in cells))) == expected.getvalue().encode()
 
 
 @given(texts)
@@ -119,9 +136,9 @@ def test_a_date_is_a_date() -> None:
     assert read(encoded([{"day": datetime(1899, 12, 31)}]))[1][2] == date(1899, 12, 31).isoformat()  # noqa: DTZ001
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_fields_are_divided_as_asked(delimiter: str) -> None:
-    file = encoded([{"a": "x,y;z\tw", "b": "p"}], delimiter=delimiter).decode()
+@pytest.mark.parametrize(("name", "delimiter"), [("comma", ","), ("semicolon", ";"), ("tab", "\t")])
+def test_fields_are_divided_as_asked(name: Delimiter, delimiter: str) -> None:
+    file = encoded([{"a": "x,y;z\tw", "b": "p"}], delimiter=name).decode()
 
     assert file == f'a{delimiter}b{delimiter}day\r\n"x,y;z\tw"{delimiter}p{delimiter}\r\n'
 
@@ -136,9 +153,33 @@ def test_quotes_are_doubled_and_line_breaks_stay() -> None:
 
 
 def test_batches_follow_each_other_without_a_seam() -> None:
-    encoder = CsvEncoder(table)
-    batches = [bson.encode({"_id": 0, "a": text}) for text in "xyz"]
+    spec = file_spec(FIELDS)
+    batches = [*(batch_of({"a": text}) for text in "xyz"), b"", batch_of({"a": "="}, {"a": "="})]
 
-    parts = [encoder.start(), *map(encoder.encode, batches), encoder.encode(b""), encoder.end()]
+    assert csv_file(spec).start() == b"a,b,day\r\n"
+    assert [csv_encoder(spec)(batch) for batch in batches] == [
+        [Piece(b"x,,\r\n", 1)],
+        [Piece(b"y,,\r\n", 1)],
+        [Piece(b"z,,\r\n", 1)],
+        [],
+        [Piece(b"'=,,\r\n'=,,\r\n", 2)],
+    ]
+    assert made_file(spec, *batches) == b"a,b,day\r\nx,,\r\ny,,\r\nz,,\r\n'=,,\r\n'=,,\r\n"
 
-    assert parts == [b"a,b,day\r\n", b"x,,\r\n", b"y,,\r\n", b"z,,\r\n", b"", b""]
+
+@given(
+    st.lists(odd_values() | texts | st.none(), min_size=1, max_size=5)
+    | st.lists(st.lists(texts, max_size=2) | st.none(), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_a_cell_is_the_same_whatever_else_is_in_its_column(values: list[Any], raw: bool) -> None:  # noqa: FBT001
+    together = read(encoded([{"a": value} for value in values], raw=raw))[1:]
+
+    assert together == [read(encoded([{"a": value}], raw=raw))[1] for value in values]
+
+
+@pytest.mark.parametrize("empty", [{}, {"a": None}, {"a": ""}], ids=repr)
+def test_a_row_of_nothing_is_a_row(empty: dict[str, Any]) -> None:
+    file = made_file(file_spec(FIELDS, paths=("a",)), batch_of(empty, empty))
+
+    assert read(file) == [["a"], [""], [""]]

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from service.auth.scopes import ACTIONS
 from service.errors import FaultyInputError, ServiceError
 from service.settings import Settings
 from service.store.query import COUNT_MODES
-from service.transfer.formats import DELIMITERS, FORMATS
+from service.transfer.encoding import DELIMITERS
+from service.transfer.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -34,7 +36,9 @@ def test_the_example_shows_the_defaults() -> None:
     shown = dict(re.findall(r"^# (DOSSIER_[A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
     for name, info in SETTINGS.items():
         if info.default is not None:
-            assert type(info.default)(shown[name]) == info.default, name
+            assert info.annotation is not None
+            kind: TypeAdapter[object] = TypeAdapter(info.annotation)
+            assert kind.validate_python(shown[name]) == info.default, name
         else:
             assert name == "DOSSIER_MONGODB_URI" or shown[name] == "", name
 
@@ -48,6 +52,7 @@ def test_the_readme_shows_the_defaults() -> None:
     }
     for name, info in SETTINGS.items():
         expected = "" if info.default is None else str(info.default)
+        expected = expected.lower() if isinstance(info.default, bool) else expected
         assert shown[name] in {expected, expected.removesuffix(".0")}, name
 
 

@@ -1,50 +1,62 @@
 """The kinds of file, by their names."""
 
 import io
-from typing import get_args
+from typing import Any, get_args
 
-import bson
 import pytest
 from openpyxl import load_workbook
 
 from service.documents.fields import Field, Kind
-from service.transfer.formats import DELIMITERS, FORMATS, Delimiter, ExportOptions
-from service.transfer.table import Table
+from service.documents.introspection import fields_of
+from service.transfer.encoders import ENCODERS
+from service.transfer.encoding import DELIMITERS, Delimiter, FormatName
+from service.transfer.formats import FORMATS
+from tests.everything import Everything
+from tests.unit.made_up import STARTED_AT, batch_of, file_spec, made_file
 
-TABLE = Table({"a": Field("a", Kind.TEXT), "b": Field("b", Kind.TEXT)})
-BATCH = bson.encode({"_id": 0, "a": "=x", "b": "y"})
+FIELDS = [Field("a", Kind.TEXT), Field("b", Kind.TEXT)]
 
 
-def made(name: str, options: ExportOptions) -> bytes:
-    encoder = FORMATS[name].make(TABLE, options)
-    return encoder.start() + encoder.encode(BATCH) + encoder.end()
+def made(name: FormatName, **options: Any) -> bytes:
+    return made_file(file_spec(FIELDS, name, **options), batch_of({"a": "=x", "b": "y"}))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_has_a_media_type_and_makes_a_file(name: str) -> None:
+def test_each_format_has_a_media_type_and_makes_a_file(name: FormatName) -> None:
+    FORMATS[name].check()
+
     assert FORMATS[name].media_type.count("/") == 1
-    assert made(name, ExportOptions("things"))
+    assert made(name)
+
+
+def test_each_format_has_a_name_that_can_be_asked_for_and_an_encoder() -> None:
+    assert set(FORMATS) == set(ENCODERS) == set(get_args(FormatName))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_batch_of_nothing_is_no_piece(name: FormatName) -> None:
+    assert ENCODERS[name](file_spec(FIELDS, name))(b"") == []
 
 
 @pytest.mark.parametrize(
     ("options", "file"),
     [
-        (ExportOptions("things"), b"a,b\r\n'=x,y\r\n"),
-        (ExportOptions("things", delimiter="semicolon"), b"a;b\r\n'=x;y\r\n"),
-        (ExportOptions("things", delimiter="tab"), b"a\tb\r\n'=x\ty\r\n"),
-        (ExportOptions("things", bom=True), b"\xef\xbb\xbfa,b\r\n'=x,y\r\n"),
-        (ExportOptions("things", raw=True), b"a,b\r\n=x,y\r\n"),
+        ({}, b"a,b\r\n'=x,y\r\n"),
+        ({"delimiter": "semicolon"}, b"a;b\r\n'=x;y\r\n"),
+        ({"delimiter": "tab"}, b"a\tb\r\n'=x\ty\r\n"),
+        ({"bom": True}, b"\xef\xbb\xbfa,b\r\n'=x,y\r\n"),
+        ({"raw": True}, b"a,b\r\n=x,y\r\n"),
     ],
     ids=str,
 )
-def test_csv_is_written_as_asked(options: ExportOptions, file: bytes) -> None:
-    assert made("csv", options) == file
+def test_csv_is_written_as_asked(options: dict[str, Any], file: bytes) -> None:
+    assert made("csv", **options) == file
 
 
 def test_a_workbook_is_named_like_its_type() -> None:
-    workbook = load_workbook(io.BytesIO(made("xlsx", ExportOptions("things"))))
+    workbook = load_workbook(io.BytesIO(made("xlsx")))
 
-    assert workbook.sheetnames == ["things"]
+    assert workbook.sheetnames == ["things", "About this file"]
     assert workbook["things"]["A2"].value == "=x"
     assert workbook["things"]["A2"].data_type == "s"
 
@@ -56,3 +68,23 @@ def test_each_delimiter_that_can_be_asked_for_is_one_character() -> None:
 
 def test_only_csv_has_the_options_of_csv() -> None:
     assert [name for name, file_format in FORMATS.items() if file_format.is_delimited] == ["csv"]
+
+
+def test_what_is_compressed_says_so() -> None:
+    rows = [{"a": "x" * 1000, "b": str(number)} for number in range(100)]
+    sizes = {name: len(made_file(file_spec(FIELDS, name), batch_of(*rows))) for name in FORMATS}
+
+    assert {name for name, size in sizes.items() if size < 50_000} == {
+        name for name, file_format in FORMATS.items() if file_format.is_compressed
+    }
+
+
+def test_a_spec_for_another_process_makes_the_same_table() -> None:
+    spec = file_spec(fields_of(Everything).values(), explode="branch.leaves")
+    batch = batch_of({"code": "x", "branch": {"leaves": [{"day": STARTED_AT}, {"text": "y"}]}})
+
+    other = spec.for_another_process()
+
+    assert [field.path for field in other.table().columns] == [field.path for field in spec.table().columns]
+    assert other.table().cells(batch) == spec.table().cells(batch)
+    assert not any(field.model for field in other.fields.values())

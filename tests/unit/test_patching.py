@@ -56,6 +56,14 @@ def test_a_patch_made_twice_is_a_patch_made_once(target: Any, patch: Any) -> Non
     assert merge_patch(once, patch) == once
 
 
+def test_null_for_what_is_no_field_stays_to_be_refused() -> None:
+    patch = {"nothing": None, "part": {"nothing": None, "name": None}, "name": None}
+
+    merged = merge_patch({"name": 1, "part": {"name": 2}}, patch, {"name", "part", "part.name"}.__contains__)
+
+    assert merged == {"nothing": None, "part": {"nothing": None}}
+
+
 @given(values)
 def test_an_empty_patch_changes_no_object(target: Any) -> None:
     assert merge_patch(target, {}) == (target if isinstance(target, dict) else {})

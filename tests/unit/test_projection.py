@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from service.documents.presenter import Tree, prune, tree_of
 from service.documents.registry import DocumentType
 from service.documents.user import User
-from service.store.projection import Tree, projection_of, prune, tree_of
+from service.store.projection import projection_of
 from tests.unit.made_up import record_class
 
 USERS = DocumentType(User)

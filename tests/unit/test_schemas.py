@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field, ValidationError
 
 from service.documents.item import Item
@@ -225,6 +226,27 @@ def test_a_field_keeps_its_constraints_and_its_words() -> None:
     assert schema["properties"]["stock"]["minimum"] == 0
     assert schema["properties"]["currency"]["description"] == "ISO 4217, as in `EUR`"
     assert schema["description"] == "Something that has a price and may have an owner."
+
+
+@pytest.mark.parametrize(
+    ("change", "is_valid"),
+    [
+        ({"integer": -(2**63), "decimal_number": "+1.5e3", "free": {"a": {"b": 1}}}, True),
+        ({"moment": "2026-01-01T00:00:00.123Z"}, True),
+        ({"integer": 2**63}, False),
+        ({"integers": [-(2**63) - 1]}, False),
+        ({"decimals": ["1,5"]}, False),
+        ({"moment": "2026-01-01T00:00:00.1234Z"}, False),
+        ({"free": {"$set": 1}}, False),
+        ({"free": {"": 1}}, False),
+        ({"branch": {"label": "a", "leaf": {"nonsense": 1}}}, False),
+    ],
+    ids=str,
+)
+def test_a_schema_says_what_the_class_takes_but_the_service_refuses(change: dict[str, Any], *, is_valid: bool) -> None:
+    schema = {"$ref": "#/components/schemas/EverythingCreate", "components": {"schemas": component_schemas(ALL)}}
+
+    assert Draft202012Validator(schema).is_valid(REQUIRED | change) is is_valid
 
 
 def test_the_constraints_of_an_object_inside_hold_too() -> None:

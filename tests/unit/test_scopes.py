@@ -14,7 +14,7 @@ parts = st.sampled_from(["*", "users", "items", "accounts", "read", "write", "ad
 
 
 def test_each_type_has_a_scope_for_each_action() -> None:
-    assert list(KNOWN) == [f"{name}:{action}" for name in ("items", "users") for action in ACTIONS]
+    assert list(KNOWN) == [*(f"{name}:{action}" for name in ("items", "users") for action in ACTIONS), "accounts:admin"]
     assert KNOWN["users:read"] == "Read and search users"
     assert KNOWN["items:export"] == "Download items as files"
 
@@ -60,7 +60,7 @@ def test_anything_else_is_none(pattern: str) -> None:
         (["users:*"], [f"users:{action}" for action in ACTIONS]),
         (["users:read"], ["users:read"]),
         (["users:read", "*:read"], ["items:read", "users:read"]),
-        (["accounts:admin"], []),
+        (["accounts:admin"], ["accounts:admin"]),
         (["user:read"], []),
         (["users:rea"], []),
     ],

@@ -1,57 +1,72 @@
 """Nested documents as rows and columns."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-import bson
 import pytest
-from bson import Binary, Code, Decimal128, MaxKey, ObjectId, Regex
-from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.documents.introspection import fields_of
+from service.documents.presenter import Presenter, decode_batch
 from service.documents.user import User
-from service.transfer.csv_encoder import CsvEncoder
+from service.transfer.encoding import FormatName
+from service.transfer.formats import FORMATS
 from service.transfer.table import Table
-from service.transfer.xlsx_encoder import XlsxEncoder
 from tests.everything import Everything
+from tests.unit.made_up import batch_of, everything_documents, file_spec, made_file, odd_values
 
 USERS = fields_of(User)
 EVERYTHING = fields_of(Everything)
 ADDRESS_PATHS = [f"profile.addresses.{name}" for name in ("street", "city", "zipcode", "country")]
 
-odd_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats()
-    | st.text(max_size=5)
-    | st.binary(max_size=3)
-    | st.datetimes().map(lambda moment: moment.replace(microsecond=0))
-    | st.sampled_from(
-        [
-            ObjectId(),
-            Decimal128("NaN"),
-            Decimal128("1.5"),
-            DatetimeMS(2**60),
-            Regex("a"),
-            Code("=a"),
-            MaxKey(),
-            Binary(b"a"),
-        ]
-    ),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["label", "leaf", "leaves", "day", "days", "moments", "text", "x"]), inner, max_size=3
-        )
-    ),
+explodable = st.sampled_from(
+    [None, "texts", "days", "branches", "branch.days", "branch.leaves", "branch.leaf.moments", "references"]
 )
+some_paths = st.lists(st.sampled_from(list(EVERYTHING)), max_size=6).map(tuple)
 
 
 def rows(table: Table, *documents: dict[str, Any]) -> list[list[Any]]:
-    return list(table.rows(b"".join(bson.encode({"_id": 1, **document}) for document in documents)))
+    count, columns = table.cells(batch_of(*documents))
+    assert len(columns) == len(table.columns)
+    assert {len(column) for column in columns} == {count}
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def value_at(value: Any, path: Sequence[str]) -> Any:
+    """What lies at the end of a path; of an array, the list of what lies there in each element."""
+    if not path:
+        return value
+    if isinstance(value, list):
+        return [value_at(element, path) for element in value]
+    return value_at(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else None
+
+
+def array_at(document: Any, path: Sequence[str]) -> list[Any] | None:
+    """The array at the end of a path that leads through nothing but objects."""
+    for name in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document if isinstance(document, list) else None
+
+
+def expected_rows(document: dict[str, Any], columns: Sequence[str], explode: str | None) -> list[list[Any]]:
+    """The rows of a presented document, each path followed from the top each time."""
+    array_path = explode.split(".") if explode else []
+    array = array_at(document, array_path)
+    if array is None:
+        return [[value_at(document, column.split(".")) for column in columns]]
+    return [
+        [
+            value_at(element, column.split(".")[len(array_path) :])
+            if column == explode or column.startswith(f"{explode}.")
+            else value_at(document, column.split("."))
+            for column in columns
+        ]
+        for element in array or [None]
+    ]
 
 
 def test_every_field_is_a_column_and_an_object_is_one_for_each_of_its_fields() -> None:
@@ -132,11 +147,20 @@ def test_an_exploded_array_of_scalars_is_a_row_for_each_element() -> None:
     assert rows(table, {"name": "Ada", "tags": ["a", None, "b"]}) == [["a", "Ada"], [None, "Ada"], ["b", "Ada"]]
 
 
-@pytest.mark.parametrize("profile", [{"addresses": []}, {"addresses": None}, {}, None, "odd", [], 1])
+@pytest.mark.parametrize("profile", [{"addresses": []}, {"addresses": None}, {}, None, "odd", 1])
 def test_a_document_with_nothing_to_explode_keeps_its_row(profile: Any) -> None:
     table = Table(USERS, ["name", "profile.addresses"], explode="profile.addresses")
 
     assert rows(table, {"name": "Ada", "profile": profile}) == [["Ada", None, None, None, None]]
+
+
+@pytest.mark.parametrize(
+    ("profile", "cell"), [([], []), ([{"addresses": [{"city": "x"}, {"city": "y"}]}], [["x", "y"]])]
+)
+def test_an_array_on_the_way_to_what_is_exploded_is_no_more_than_an_array(profile: Any, cell: list[Any]) -> None:
+    table = Table(USERS, ["name", "profile.addresses.city"], explode="profile.addresses")
+
+    assert rows(table, {"name": "Ada", "profile": profile}) == [["Ada", cell]]
 
 
 def test_what_is_inside_of_an_exploded_element_stays_one_cell() -> None:
@@ -175,23 +199,54 @@ def test_a_batch_of_several_documents_is_read_in_order() -> None:
     assert rows(Table(USERS, ["name"])) == []
 
 
-@given(
-    st.dictionaries(st.sampled_from([path for path in EVERYTHING if "." not in path and path != "id"]), odd_values),
-    st.sampled_from([None, "texts", "branches", "branch.leaves", "branch.leaf.moments", "days"]),
-)
-def test_odd_documents_never_break_a_file(document: dict[str, Any], explode: str | None) -> None:
-    batch = bson.encode({"_id": 1, **document})
+@given(st.lists(everything_documents(), max_size=4), some_paths, explodable)
+def test_each_cell_has_what_lies_at_its_path(
+    documents: list[dict[str, Any]], paths: tuple[str, ...], explode: str | None
+) -> None:
+    table = Table(EVERYTHING, paths, explode)
+    present = Presenter(EVERYTHING.values()).present
+    columns = [column.path for column in table.columns]
+
+    assert rows(table, *documents) == [
+        row for stored in decode_batch(batch_of(*documents)) for row in expected_rows(present(stored), columns, explode)
+    ]
+
+
+@given(st.lists(everything_documents(), max_size=4), explodable)
+def test_there_is_one_document_for_each_row(documents: list[dict[str, Any]], explode: str | None) -> None:
     table = Table(EVERYTHING, explode=explode)
 
-    read = list(table.rows(batch))
+    found = list(table.documents(batch_of(*documents)))
 
-    assert read
-    assert {len(row) for row in read} == {len(table.columns)}
-    assert CsvEncoder(table).encode(batch).endswith(b"\r\n")
-    xlsx = XlsxEncoder(table, title="odd")
-    xlsx.start()
-    xlsx.encode(batch)
+    columns = [column.path.split(".") for column in table.columns]
+    assert [[value_at(document, path) for path in columns] for document in found] == rows(table, *documents)
+
+
+@given(
+    st.dictionaries(st.sampled_from([path for path in EVERYTHING if "." not in path and path != "id"]), odd_values()),
+    explodable,
+    st.sampled_from(list(FORMATS)),
+)
+def test_odd_documents_never_break_a_file(
+    document: dict[str, Any], explode: str | None, format_name: FormatName
+) -> None:
+    batch = batch_of(document)
+    table = Table(EVERYTHING, explode=explode)
+
+    assert rows(table, document)
+    assert made_file(file_spec(EVERYTHING.values(), format_name, explode=explode), batch)
 
 
 def test_an_odd_value_where_an_array_is_exploded_is_not_lost() -> None:
     assert rows(Table(USERS, ["tags"], explode="tags"), {"tags": "alone"}) == [["alone"]]
+
+
+def test_an_exploded_document_is_there_for_each_element() -> None:
+    table = Table(USERS, explode="profile.addresses")
+    profile = {"bio": "b", "addresses": [{"city": "x"}, {"city": "y"}]}
+
+    assert list(table.documents(batch_of({"name": "Ada", "profile": profile}, {"name": "Bob"}))) == [
+        {"id": 1, "name": "Ada", "profile": {"bio": "b", "addresses": {"city": "x"}}},
+        {"id": 1, "name": "Ada", "profile": {"bio": "b", "addresses": {"city": "y"}}},
+        {"id": 1, "name": "Bob"},
+    ]

@@ -2,12 +2,13 @@
 
 import io
 import zipfile
+import zlib
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from hypothesis import example, given, settings
@@ -19,11 +20,15 @@ from python_calamine import CalamineWorkbook
 from service.documents.fields import Field, Kind
 from service.documents.introspection import fields_of
 from service.documents.user import User
-from service.transfer import xlsx_encoder
-from service.transfer.table import Table
-from service.transfer.xlsx_encoder import CUT_MARK, MAX_CELL_LENGTH, XlsxEncoder
+from service.transfer import workbook, xlsx_encoder
+from service.transfer.encoding import About, FileSpec, Piece
+from service.transfer.table import PART_DOCUMENTS
+from service.transfer.workbook import MAX_SHEET_ROWS, XlsxFile
+from service.transfer.xlsx_encoder import CUT_MARK, MAX_CELL_LENGTH
+from tests.unit.made_up import STARTED_AT, batch_of, file_spec, made_file, odd_values
 
-TABLE = Table({"a": Field("a", Kind.TEXT), "day": Field("day", Kind.DATE)})
+SPEC = file_spec([Field("a", Kind.TEXT), Field("day", Kind.DATE)], "xlsx")
+ABOUT = "About this file"
 pieces = st.sampled_from(
     "_x0041_ _x0041 x0042_ _ _x _xD83D_ 😀 &lt; <![CDATA[ ]]> =1+1 ' &#10; 小".split(" ")  # noqa: SIM905
 ) | st.sampled_from("\r\n\t\x00\x1f\x7f\x85\u2028 ")
@@ -32,10 +37,16 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\ufffe\uffff"),
 ).map("".join)
 
 
-def encoded(documents: list[dict[str, Any]], table: Table = TABLE, title: str = "things") -> bytes:
-    encoder = XlsxEncoder(table, title=title)
-    batch = b"".join(bson.encode({"_id": 0, **document}) for document in documents)
-    return encoder.start() + encoder.encode(batch) + encoder.end()
+def encoded(documents: list[dict[str, Any]], spec: FileSpec = SPEC) -> bytes:
+    return made_file(spec, batch_of(*documents))
+
+
+def pieces_of(*documents: dict[str, Any]) -> list[Piece]:
+    return xlsx_encoder.xlsx_encoder(SPEC)(batch_of(*documents))
+
+
+def inflated(pieces: list[Piece]) -> bytes:
+    return b"".join(zlib.decompressobj(-zlib.MAX_WBITS).decompress(piece.data) for piece in pieces)
 
 
 def opened(file: bytes) -> Workbook:
@@ -54,6 +65,9 @@ def calamine_rows(file: bytes, sheet: int = 0) -> list[list[Any]]:
 
 @settings(max_examples=60)
 @given(st.lists(texts, max_size=20))
+@example(["&lt;"])
+@example(["<"])
+@example([">"])
 @example(["_x0041_x0042_"])
 @example(["_x0041\x01"])
 @example(["_x0041_", "\r\n", "\x00", "_x005F_x0041_", "__x0041__"])
@@ -71,6 +85,13 @@ def test_texts_are_read_back_equal(cells: list[str]) -> None:
 @pytest.mark.parametrize("text", ["\ufffe", "a\uffffb", "_x0041\ufffe"])
 def test_a_character_that_xml_forbids_is_escaped_like_a_control_character(text: str) -> None:
     assert unescape(cell(text).value) == text
+
+
+@pytest.mark.parametrize("number", [*range(32), 0xFFFE, 0xFFFF])
+def test_each_character_is_as_it_is_or_escaped(number: int) -> None:
+    shown = chr(number) if chr(number) in "\t\n" else f"_x{number:04X}_"
+
+    assert f">{shown}<".encode() in inflated(pieces_of({"a": chr(number)}))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "=HYPERLINK(1)", "{=1}", "1", "TRUE", "2026-01-01", "#N/A"])
@@ -210,53 +231,126 @@ def test_the_header_is_bold_and_frozen_and_has_a_filter() -> None:
     assert sheet.auto_filter.ref == "A1:B3"
 
 
-def test_a_full_sheet_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_encoder, "MAX_SHEET_ROWS", 4)
-    encoder = XlsxEncoder(TABLE, title="things")
+@pytest.mark.parametrize(
+    ("values", "cut"),
+    [
+        (["x" * 40_000, "y"], 1),
+        (["x" * 40_000, None, "y" * 40_000], 2),
+        ([["x" * 40_000], 1], 1),
+        ([["x" * 40_000], None, {"a": "y" * 40_000}, []], 2),
+        (["x" * MAX_CELL_LENGTH, None], 0),
+        ([CUT_MARK], 0),
+        ([1, 2], 0),
+    ],
+    ids=["text", "texts", "array", "arrays", "longest", "mark", "numbers"],
+)
+def test_cut_cells_are_counted(values: list[Any], cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_encoder, "PIECE_ROWS", 1)
+    documents = [{"a": value} for value in values]
+
+    assert sum(piece.cut_cells for piece in pieces_of(*documents)) == cut
+    file = made_file(SPEC, batch_of(*documents), batch_of({"a": "z" * 40_000}))
+    assert about(file)["Cells cut"] == cut + 1
+
+
+@given(
+    st.lists(odd_values() | texts | st.none() | st.integers(-9, 9), min_size=1, max_size=5)
+    | st.lists(st.lists(texts, max_size=2) | st.none(), min_size=1, max_size=5)
+)
+def test_a_cell_is_the_same_whatever_else_is_in_its_column(values: list[Any]) -> None:
+    together = inflated(pieces_of(*({"a": value} for value in values)))
+
+    assert together == b"".join(inflated(pieces_of({"a": value})) for value in values)
+
+
+def test_a_large_batch_is_several_pieces() -> None:
+    pieces = pieces_of(*({"a": number} for number in range(PART_DOCUMENTS * 2 + 1)))
+
+    assert [piece.rows for piece in pieces] == [PART_DOCUMENTS, PART_DOCUMENTS, 1]
+    assert [inflated([piece]).count(b"<row>") for piece in pieces] == [PART_DOCUMENTS, PART_DOCUMENTS, 1]
+    assert [(piece.size, piece.crc) for piece in pieces] == [
+        (len(inflated([piece])), zlib.crc32(inflated([piece]))) for piece in pieces
+    ]
+    assert pieces_of() == []
+
+
+def test_the_many_rows_of_few_documents_are_several_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_encoder, "PIECE_ROWS", 2)
+    spec = file_spec([Field("a", Kind.INTEGER, is_array=True)], "xlsx", explode="a")
+
+    pieces = xlsx_encoder.xlsx_encoder(spec)(batch_of({"a": [1, 2, 3]}, {"a": [4, 5]}))
+
+    assert [piece.rows for piece in pieces] == [2, 2, 1]
+
+
+def test_a_piece_that_does_not_fit_goes_into_another_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_encoder, "PIECE_ROWS", 2)
+    monkeypatch.setattr(workbook, "MAX_SHEET_ROWS", 4)
     batches = [
-        b"".join(bson.encode({"_id": 0, "a": number}) for number in numbers)
+        batch_of(*({"a": number} for number in numbers))
         for numbers in (range(2), range(2, 8), range(8, 8), range(8, 9))
     ]
 
-    file = encoder.start() + b"".join(map(encoder.encode, batches)) + encoder.end()
+    file = made_file(SPEC, *batches)
 
-    workbook = opened(file)
-    assert workbook.sheetnames == ["things", "things 2", "things 3"]
-    assert [[row[0].value for row in sheet.iter_rows()] for sheet in workbook] == [
-        ["a", 0, 1, 2],
-        ["a", 3, 4, 5],
+    *sheets, last = opened(file).worksheets
+    assert [sheet.title for sheet in sheets] == ["things", "things 2", "things 3", "things 4"]
+    assert last.title == ABOUT
+    assert [[row[0].value for row in sheet.iter_rows()] for sheet in sheets] == [
+        ["a", 0, 1],
+        ["a", 2, 3],
+        ["a", 4, 5],
         ["a", 6, 7, 8],
     ]
-    assert [sheet.freeze_panes for sheet in workbook] == ["A2"] * 3
-    assert [sheet.auto_filter.ref for sheet in workbook] == ["A1:B4"] * 3
-    assert all(sheet["A1"].font.bold for sheet in workbook)
-    assert [row[0] for row in calamine_rows(file, 2)] == ["a", 6, 7, 8]
+    assert [sheet.freeze_panes for sheet in sheets] == ["A2"] * 4
+    assert [sheet.auto_filter.ref for sheet in sheets] == ["A1:B3"] * 3 + ["A1:B4"]
+    assert all(sheet["A1"].font.bold for sheet in sheets)
+    assert [row[0] for row in calamine_rows(file, 3)] == ["a", 6, 7, 8]
+    assert about(file)["Rows"] == 9
+
+
+def test_no_sheet_has_more_rows_than_excel_takes() -> None:
+    (piece,) = pieces_of(*[{}] * PART_DOCUMENTS)
+    fitting = (MAX_SHEET_ROWS - 1) // PART_DOCUMENTS
+    file = XlsxFile(SPEC)
+    told = About("things", "tester", STARTED_AT, (fitting + 1) * PART_DOCUMENTS, 0)
+
+    chunks = [file.start(), *(file.add(piece) for _ in range(fitting + 1)), file.end(told)]
+
+    with zipfile.ZipFile(io.BytesIO(b"".join(chunks))) as archive:
+        rows = [archive.read(f"xl/worksheets/sheet{number}.xml").count(b"<row") for number in (1, 2)]
+    assert rows == [fitting * PART_DOCUMENTS + 1, PART_DOCUMENTS + 1]  # each has its header
 
 
 def test_a_sheet_that_is_just_full_is_not_followed_by_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_encoder, "MAX_SHEET_ROWS", 3)
+    monkeypatch.setattr(workbook, "MAX_SHEET_ROWS", 3)
 
-    assert opened(encoded([{"a": 1}, {"a": 2}])).sheetnames == ["things"]
+    assert opened(encoded([{"a": 1}, {"a": 2}])).sheetnames == ["things", ABOUT]
 
 
 def test_a_sheet_of_too_many_bytes_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_encoder, "MAX_SHEET_BYTES", 5000)
-    encoder = XlsxEncoder(TABLE, title="things")
-    batch = bson.encode({"_id": 0, "a": "x" * 3000})
+    monkeypatch.setattr(workbook, "MAX_SHEET_BYTES", 7000)
+    batch = batch_of({"a": "x" * 3000})
 
-    file = encoder.start() + encoder.encode(batch) + encoder.encode(batch) + encoder.encode(batch) + encoder.end()
+    file = made_file(SPEC, *[batch] * 5)
 
-    assert [sheet.max_row for sheet in opened(file)] == [3, 2]
+    assert [(sheet.title, sheet.max_row) for sheet in opened(file).worksheets[:-1]] == [
+        ("things", 3),
+        ("things 2", 3),
+        ("things 3", 2),
+    ]
 
 
 @pytest.mark.parametrize("title", ["a", "a" * 31, "a" * 32, "a" * 63])
 def test_a_sheet_has_a_name_that_excel_takes(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_encoder, "MAX_SHEET_ROWS", 2)
+    monkeypatch.setattr(xlsx_encoder, "PIECE_ROWS", 1)
+    monkeypatch.setattr(workbook, "MAX_SHEET_ROWS", 2)
 
-    names = opened(encoded([{"a": number} for number in range(12)], title=title)).sheetnames
+    *names, last = opened(encoded([{"a": number} for number in range(12)], replace(SPEC, title=title))).sheetnames
 
     assert len(set(names)) == 12
     assert all(name.startswith("a") and len(name) <= 31 for name in names)
+    assert last == ABOUT
 
 
 def test_a_workbook_without_rows_has_its_header() -> None:
@@ -276,16 +370,59 @@ def test_every_part_is_sound_xml_and_the_archive_is_whole() -> None:
 
 
 def test_the_first_bytes_leave_at_once() -> None:
-    encoder = XlsxEncoder(TABLE, title="things")
-
-    assert encoder.start().startswith(b"PK")
+    assert XlsxFile(SPEC).start().startswith(b"PK")
 
 
 def test_every_column_of_a_type_has_its_place() -> None:
-    table = Table(fields_of(User))
+    spec = file_spec(fields_of(User).values(), "xlsx")
 
-    header, row = calamine_rows(encoded([{"name": "Ada", "revision": 1}], table))
+    header, row = calamine_rows(encoded([{"name": "Ada", "revision": 1}], spec))
 
-    assert header == [column.path for column in table.columns]
+    assert header == [column.path for column in spec.table().columns]
     assert dict(zip(header, row, strict=True))["name"] == "Ada"
     assert row[-1] == 1
+
+
+def about(file: bytes) -> dict[Any, Any]:
+    """What the last sheet says."""
+    return {row[0].value: row[1].value for row in opened(file).worksheets[-1].iter_rows()}
+
+
+def told(asked_for: str) -> bytes:
+    """A workbook of nothing but what it says of itself."""
+    file = XlsxFile(SPEC)
+    return file.start() + file.end(About(asked_for, "ada@example.org", STARTED_AT, 1_234_567, 89))
+
+
+def test_the_last_sheet_tells_about_the_file() -> None:
+    file = told("things, xlsx, age__gte=18&sort=name")
+
+    assert list(about(file).items()) == [
+        ("Asked for", "things, xlsx, age__gte=18&sort=name"),
+        ("By", "ada@example.org"),
+        ("Started (UTC)", STARTED_AT),
+        ("Rows", 1_234_567),
+        ("Cells cut", 89),
+        ("Complete", "yes"),
+    ]
+    sheet = opened(file).worksheets[-1]
+    assert sheet.title == ABOUT
+    assert sheet["B3"].is_date
+    assert all(label.font.bold for label in sheet["A"])
+    assert not any(value.font.bold for value in sheet["B"])
+    assert calamine_rows(file, 1) == [list(line) for line in about(file).items()]
+    assert CalamineWorkbook.from_filelike(io.BytesIO(file)).sheet_names == ["things", ABOUT]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "@a", "=", "#N/A", "1", "TRUE", "2026-01-01", "<&>"])
+def test_what_was_asked_for_stays_text(text: str) -> None:
+    found = opened(told(text)).worksheets[-1]["B1"]
+
+    assert found.value == text
+    assert found.data_type == "s"
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a\x00\x1fb", "ab"), ("x" * 40_000, "x" * MAX_CELL_LENGTH)])
+def test_whatever_was_asked_for_the_workbook_can_be_opened(text: str, shown: str) -> None:
+    assert about(told(text))["Asked for"] == shown
+    assert calamine_rows(told(text), 1)[0] == ["Asked for", shown]

@@ -1,0 +1,203 @@
+"""Measures exports with `curl`, beside simpler loops over the same documents, and `mongoexport` where there is one."""
+
+import csv
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from bson import decode_all
+from openpyxl import Workbook
+from pymongo import MongoClient
+from rich.console import Console
+from rich.table import Table
+
+OPENPYXL_ROWS = 20_000
+"""Few, as it is slow; its rate does not change with more."""
+
+READS_A_SECOND = 50
+READING_SECONDS = 4
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to do it, and how it did."""
+
+    name: str
+    rows: int
+    seconds: float
+    first_byte_seconds: float | None = None
+    memory_mib: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / self.seconds
+
+
+def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
+    """Run everything and print the tables."""
+    rows = client.get("/api/v1/users", params={"count": "exact", "limit": 1}).json()["total"]
+    idle = resident_bytes(pid)
+    loop, workbook = csv_loop(uri, database), openpyxl_loop(uri, database)
+    tools = list(mongoexports(uri, database, rows))
+    measured = {name: export(client, pid, idle, rows, name) for name in ("csv", "xlsx", "ndjson", "parquet")}
+    baselines = [
+        ("csv", loop, 1.0),
+        ("xlsx", workbook, 8.0),
+        *((name, tool, least) for (name, least), tool in zip((("csv", 1.0), ("ndjson", 1.2)), tools, strict=False)),
+    ]
+    table = Table("", "rows/s", "ratio", "at least", "first byte (0.2 s)", "memory above idle (120 MiB)")
+    for one in (loop, workbook, *tools):
+        table.add_row(one.name, f"{one.rate:,.0f}", "", "", "", "")
+    for name, one in measured.items():
+        ratios = [(one.rate / base.rate, base.name, least) for of, base, least in baselines if of == name]
+        table.add_row(
+            one.name,
+            f"{one.rate:,.0f}",
+            "\n".join(f"{ratio:.2f} x {base}" for ratio, base, _ in ratios),
+            "\n".join(str(least) for *_, least in ratios),
+            f"{one.first_byte_seconds:.3f} s",
+            f"{one.memory_mib:.0f} MiB",
+        )
+    Console(width=140).print(table)
+    show_reads(client)
+
+
+def export(client: httpx.Client, pid: int, idle: int, rows: int, file_format: str) -> Measured:
+    """One export over HTTP; its bytes are dropped."""
+    command = ["curl", "-sS", "--fail", "-o", os.devnull, "-w", "%{time_starttransfer} %{time_total}"]
+    command += ["-H", f"Authorization: {client.headers['Authorization']}"]
+    with peak_memory(pid, idle) as peak:
+        address = f"{client.base_url.copy_with(path='/api/v1/users/export/')}{file_format}"
+        said = subprocess.run([*command, address], check=True, capture_output=True, text=True).stdout
+    first_byte, seconds = map(float, said.split())
+    return Measured(f"export/{file_format}", rows, seconds, first_byte, peak[0])
+
+
+def show_reads(client: httpx.Client) -> None:
+    """How long single reads take, beside an export and without one."""
+    one = client.get("/api/v1/users", params={"limit": 1}).json()["items"][0]["id"]
+    alone = percentile_99(client, one)
+    stop = threading.Event()
+
+    def export_again_and_again() -> None:
+        with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=60) as another:
+            while not stop.is_set():
+                with another.stream("GET", "/api/v1/users/export/csv") as response:
+                    for _ in response.iter_raw():
+                        if stop.is_set():
+                            break
+
+    exporting = threading.Thread(target=export_again_and_again)
+    exporting.start()
+    try:
+        beside = percentile_99(client, one)
+    finally:
+        stop.set()
+        exporting.join()
+    print(
+        f"{READS_A_SECOND} reads by id a second: p99 {alone * 1000:.1f} ms alone,"
+        f" {beside * 1000:.1f} ms beside an export: {beside / alone:.1f} x (at most 5)"
+    )
+
+
+def percentile_99(client: httpx.Client, document_id: str) -> float:
+    """Of the seconds that reads at a steady rate take; one that waits for the one before it has waited too."""
+    taken = []
+    started = time.perf_counter()
+    for number in range(READS_A_SECOND * READING_SECONDS):
+        due = started + number / READS_A_SECOND
+        time.sleep(max(0.0, due - time.perf_counter()))
+        client.get(f"/api/v1/users/{document_id}").raise_for_status()
+        taken.append(time.perf_counter() - due)
+    return sorted(taken)[int(len(taken) * 0.99)]
+
+
+@contextmanager
+def peak_memory(pid: int, idle: int) -> Iterator[list[float]]:
+    """How far the service's processes together rise above what they had before any export, in MiB."""
+    peak = [0.0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], (resident_bytes(pid) - idle) / MEBIBYTE)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that the process and its children have in RAM."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pages = [int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in (pid, *children)]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def mongoexports(uri: str, database: str, rows: int) -> Iterator[Measured]:
+    """MongoDB's own tool, to CSV and to JSON, if it is on PATH or in DOSSIER_MONGOEXPORT."""
+    program = os.environ.get("DOSSIER_MONGOEXPORT") or shutil.which("mongoexport")
+    if program is None:
+        print("no mongoexport on PATH or in DOSSIER_MONGOEXPORT, so it is not compared with")
+        return
+    fields = "_id,name,email,age,is_active,tags,profile.bio,profile.birthday,profile.phone,profile.addresses,"
+    fields += "created_at,updated_at,revision"
+    for kind in ("csv", "json"):
+        command = [program, uri, "--db", database, "--collection", "users", "--type", kind, "--quiet"]
+        started = time.perf_counter()
+        subprocess.run([*command, "--fields", fields, "--out", os.devnull], check=True)
+        yield Measured(f"mongoexport {kind}", rows, time.perf_counter() - started)
+
+
+def raw_documents(uri: str, database: str, limit: int = 0) -> Iterator[dict[str, Any]]:
+    """The documents as fast as the driver hands them out."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        for batch in client[database]["users"].find_raw_batches(limit=limit, batch_size=2000):
+            yield from decode_all(batch)
+
+
+def flat(document: dict[str, Any]) -> list[Any]:
+    """The row that a plain script would write."""
+    profile = document["profile"] or {}
+    return [str(value) for name, value in document.items() if name != "profile"] + [str(v) for v in profile.values()]
+
+
+def csv_loop(uri: str, database: str) -> Measured:
+    """PyMongo and csv.writer in one thread, which sends nothing anywhere."""
+    started = time.perf_counter()
+    rows = 0
+    with Path(os.devnull).open("w") as sink:
+        writer = csv.writer(sink)
+        for document in raw_documents(uri, database):
+            writer.writerow(flat(document))
+            rows += 1
+    return Measured("PyMongo and csv.writer", rows, time.perf_counter() - started)
+
+
+def openpyxl_loop(uri: str, database: str) -> Measured:
+    """PyMongo and openpyxl's write-only mode."""
+    started = time.perf_counter()
+    workbook = Workbook(write_only=True)
+    sheet = workbook.create_sheet("users")
+    rows = 0
+    for document in raw_documents(uri, database, OPENPYXL_ROWS):
+        sheet.append(flat(document))
+        rows += 1
+    with tempfile.TemporaryFile() as file:
+        workbook.save(file)
+    return Measured("PyMongo and openpyxl, write-only", rows, time.perf_counter() - started)

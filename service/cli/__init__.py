@@ -1,0 +1,34 @@
+"""The `dossier` command."""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from service.auth.passwords import WeakPasswordError
+from service.cli import accounts, database, export, serve
+from service.cli.terminal import CommandError, in_one_line
+from service.errors import InternalError, ServiceError, StartupError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command("serve")(serve.serve)
+app.command("export")(export.export_documents)
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(database.app, name="database")
+
+
+def main() -> None:
+    """Run the command; whatever can be foreseen ends it with one clear line and status 1."""
+    try:
+        app()
+    except (CommandError, StartupError, WeakPasswordError) as error:
+        _fail(str(error))
+    except InternalError as error:
+        _fail(f"MongoDB says: {error.__cause__}" if error.__cause__ else error.detail)
+    except ServiceError as error:
+        _fail(in_one_line(error.members()))
+
+
+def _fail(line: str) -> NoReturn:
+    print(f"dossier: {line}", file=sys.stderr)
+    raise SystemExit(1)

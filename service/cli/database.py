@@ -1,0 +1,87 @@
+"""`dossier database`: what MongoDB has, and how it finds it."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service.api.parameters import parse_parameters
+from service.auth.accounts import Account
+from service.cli.environment import find_type, open_repository, read_settings, with_database
+from service.cli.terminal import print_table
+from service.documents.registry import registered_types
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.indexes import IndexState, compare_indexes, create_missing
+from service.store.query import read_list_query
+
+app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
+
+
+@app.command("indexes")
+def show_indexes(
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Create those that are missing; none is ever dropped.")
+    ] = False,
+) -> None:
+    """Compare the indexes that the types want with those that the database has."""
+
+    async def compare(settings: Settings) -> list[IndexState]:
+        states: list[IndexState] = []
+        async with open_database(settings, [Account], creates_indexes=False) as database:
+            for document_type in registered_types():
+                timeout = settings.operation_timeout_seconds
+                found = await compare_indexes(database.handle, document_type, timeout)
+                missing = {index.index_name for index in found if index.state == "missing"}
+                if apply and missing:
+                    await create_missing(database.handle, document_type, missing)
+                    found = await compare_indexes(database.handle, document_type, timeout)
+                states += found
+        return states
+
+    with with_database(read_settings()) as complete:
+        states = asyncio.run(compare(complete))
+    table = Table("type", "index", "keys", "state")
+    for index in states:
+        table.add_row(index.type_name, index.index_name, ", ".join(index.keys), index.state)
+    print_table(table)
+
+
+@app.command("explain")
+def explain_query(
+    type_name: Annotated[str, typer.Argument(help="A type, such as users.")],
+    query: Annotated[str, typer.Argument(help="A list's query string: 'age__gte=18&sort=name'.")] = "",
+) -> None:
+    """Show how MongoDB answers a list: its indexes, what it looks at, and how long that takes."""
+    document_type = find_type(type_name)
+    selection = read_list_query(document_type, parse_parameters(query.encode(errors="surrogateescape"))).selection
+
+    async def explain(settings: Settings) -> Mapping[str, Any]:
+        async with open_database(settings, [document_type.document_class], creates_indexes=False):
+            return await open_repository(settings, document_type).explain(selection)
+
+    with with_database(read_settings()) as complete:
+        plan = asyncio.run(explain(complete))
+    statistics = plan["executionStats"]
+    table = Table("stages", "indexes", "keys examined", "documents examined", "found", "milliseconds")
+    stages = list(_stages(plan["queryPlanner"]["winningPlan"]))
+    table.add_row(
+        " < ".join(stage["stage"] for stage in stages),
+        ", ".join(stage["indexName"] for stage in stages if "indexName" in stage) or "none",
+        str(statistics["totalKeysExamined"]),
+        str(statistics["totalDocsExamined"]),
+        str(statistics["nReturned"]),
+        str(statistics["executionTimeMillis"]),
+    )
+    print_table(table)
+
+
+def _stages(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A plan's stages, from the last that works to the first."""
+    inner = plan.get("queryPlan", plan)  # newer servers wrap it
+    yield inner
+    for child in [inner["inputStage"]] if "inputStage" in inner else inner.get("inputStages", []):
+        yield from _stages(child)

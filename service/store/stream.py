@@ -1,0 +1,110 @@
+"""All documents of a selection, as they are stored, in batches that survive the loss of a cursor."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import structlog
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from service.documents.presenter import decode_batch
+from service.errors import DatabaseUnavailableError, QueryTooExpensiveError, SnapshotUnavailableError
+from service.store.failures import TIMEOUTS, answers, driver_errors, translate
+from service.store.paging import after, sort_keys
+from service.store.query import Selection
+
+BATCH_DOCUMENTS = 2000
+"""As many as a few MiB of memory can hold, decoded, in each process that encodes them; MongoDB stops at 16 MiB."""
+
+RESUME_SECONDS = 60
+"""How long after its last batch a stream still looks for a server that goes on: a few elections."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 1.0
+"""Between two attempts; a server that is not there is waited for by the driver, one that refuses is not."""
+
+log = structlog.get_logger()
+
+
+async def read_batches(
+    collection: AsyncCollection[dict[str, Any]],
+    selection: Selection,
+    projection: Mapping[str, int],
+    *,
+    is_snapshot: bool = False,
+) -> AsyncGenerator[bytes]:
+    """The documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator.
+
+    A cursor that is lost on the way is replaced by one that goes on after the last document, by the keys that it is
+    sorted by, which the projection has. A snapshot has all documents as they are at one moment.
+
+    Raises QueryTooExpensiveError if the first batch takes too long, and SnapshotUnavailableError.
+    """
+    last: bytes | None = None
+    progressed_at = time.monotonic()
+    pause_seconds = FIRST_PAUSE_SECONDS
+    with driver_errors(selection.patterns):
+        async with _session(collection, is_snapshot=is_snapshot) as session:
+            is_whole = False
+            while not is_whole:
+                try:
+                    async with collection.find_raw_batches(
+                        _after_batch(selection, last),
+                        projection,
+                        sort=list(selection.sort),
+                        batch_size=BATCH_DOCUMENTS,
+                        session=session,
+                    ) as cursor:
+                        while (batch := cast("bytes | None", await anext(cursor, None))) is not None:
+                            yield batch
+                            last = batch
+                            progressed_at = time.monotonic()
+                            pause_seconds = FIRST_PAUSE_SECONDS
+                    is_whole = True
+                except PyMongoError as error:
+                    if last is None:
+                        await _refuse(collection, error, is_snapshot=is_snapshot)
+                        raise
+                    if not _is_passing(error) or time.monotonic() - progressed_at > RESUME_SECONDS:
+                        raise
+                    log.warning("a lost cursor is replaced", cause=type(error).__name__)
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def _session(
+    collection: AsyncCollection[dict[str, Any]], *, is_snapshot: bool
+) -> AsyncGenerator[AsyncClientSession | None]:
+    if not is_snapshot:
+        yield None
+        return
+    async with collection.database.client.start_session(snapshot=True) as session:
+        yield session
+
+
+async def _refuse(collection: AsyncCollection[dict[str, Any]], error: PyMongoError, *, is_snapshot: bool) -> None:
+    """Say what is wrong with a query that MongoDB did not even begin to answer, if the query is what is wrong."""
+    if isinstance(error, TIMEOUTS) and await answers(collection.database):
+        raise QueryTooExpensiveError from error
+    if is_snapshot and isinstance(error, ConfigurationError | OperationFailure) and not _is_passing(error):
+        raise SnapshotUnavailableError(f"MongoDB says: {error}") from error
+
+
+def _is_passing(error: PyMongoError) -> bool:
+    return isinstance(translate(error), DatabaseUnavailableError)
+
+
+def _after_batch(selection: Selection, batch: bytes | None) -> Mapping[str, Any]:
+    """What follows the last document of a raw batch; everything, if there was none."""
+    if batch is None:
+        return selection.filter
+    position = start = 0
+    while position < len(batch):
+        start = position
+        position += int.from_bytes(batch[start : start + 4], "little")  # a BSON document starts with its length
+    [last] = decode_batch(batch[start:])
+    return {"$and": [selection.filter, after(selection.sort, sort_keys(last, selection.sort))]}
