@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ OPENPYXL_ROWS = 20_000
 
 READS_A_SECOND = 50
 READING_SECONDS = 4
+ROUNDS = 2
 MEBIBYTE = 2**20
 
 
@@ -48,9 +50,19 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
     """Run everything and print the tables."""
     rows = client.get("/api/v1/users", params={"count": "exact", "limit": 1}).json()["total"]
     idle = resident_bytes(pid)
-    loop, workbook = csv_loop(uri, database), openpyxl_loop(uri, database)
-    tools = list(mongoexports(uri, database, rows))
-    measured = {name: export(client, pid, idle, rows, name) for name in ("csv", "xlsx", "ndjson", "parquet")}
+    ways: dict[str, Callable[[], Measured]] = {
+        "loop": partial(csv_loop, uri, database),
+        "workbook": partial(openpyxl_loop, uri, database),
+        **mongoexports(uri, database, rows),
+        **{name: partial(export, client, pid, idle, rows, name) for name in ("csv", "xlsx", "ndjson", "parquet")},
+    }
+    # In turn, and the best of some rounds: what else the machine does hits one of them in each.
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS)]
+    best = {name: max((measured[name] for measured in rounds), key=lambda one: one.rate) for name in ways}
+    loop, workbook = best.pop("loop"), best.pop("workbook")
+    tools = [best.pop(name) for name in list(best) if name.startswith("mongoexport")]
+    # Memory as it was first: what has once loaded pyarrow keeps it.
+    measured = {name: replace(one, memory_mib=rounds[0][name].memory_mib) for name, one in best.items()}
     baselines = [
         ("csv", loop, 1.0),
         ("xlsx", workbook, 8.0),
@@ -149,19 +161,23 @@ def resident_bytes(pid: int) -> int:
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def mongoexports(uri: str, database: str, rows: int) -> Iterator[Measured]:
+def mongoexports(uri: str, database: str, rows: int) -> dict[str, Callable[[], Measured]]:
     """MongoDB's own tool, to CSV and to JSON, if it is on PATH or in DOSSIER_MONGOEXPORT."""
     program = os.environ.get("DOSSIER_MONGOEXPORT") or shutil.which("mongoexport")
     if program is None:
         print("no mongoexport on PATH or in DOSSIER_MONGOEXPORT, so it is not compared with")
-        return
+        return {}
+    return {f"mongoexport {kind}": partial(mongoexport, program, uri, database, rows, kind) for kind in ("csv", "json")}
+
+
+def mongoexport(program: str, uri: str, database: str, rows: int, kind: str) -> Measured:
+    """One file, thrown away."""
     fields = "_id,name,email,age,is_active,tags,profile.bio,profile.birthday,profile.phone,profile.addresses,"
     fields += "created_at,updated_at,revision"
-    for kind in ("csv", "json"):
-        command = [program, uri, "--db", database, "--collection", "users", "--type", kind, "--quiet"]
-        started = time.perf_counter()
-        subprocess.run([*command, "--fields", fields, "--out", os.devnull], check=True)
-        yield Measured(f"mongoexport {kind}", rows, time.perf_counter() - started)
+    command = [program, uri, "--db", database, "--collection", "users", "--type", kind, "--quiet"]
+    started = time.perf_counter()
+    subprocess.run([*command, "--fields", fields, "--out", os.devnull], check=True)
+    return Measured(f"mongoexport {kind}", rows, time.perf_counter() - started)
 
 
 def raw_documents(uri: str, database: str, limit: int = 0) -> Iterator[dict[str, Any]]:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,8 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 CONNECTIONS = 16
-SECONDS = 5
+SECONDS = 3
+ROUNDS = 3
 FAR_PAGE = 3000
 CREATE = """
 wrk.method = "POST"
@@ -41,19 +43,22 @@ def measure(ours: httpx.Client, uri: str, database: str) -> None:
     first = f"{users}?limit=50&count=none"
     sorted_page = f"{users}?limit=50&count=none&is_active=true&age__gte=20&sort=name"
     with other("plain", uri, database) as plain, other("bare", uri, database) as bare:
-        rates = {
-            "page plain": wrk(f"{plain}/users?limit=50"),
-            "page bare": wrk(f"{bare}/users?limit=50"),
-            "page": wrk(first, token),
-            "one plain": wrk(f"{plain}/users/{one}"),
-            "one bare": wrk(f"{bare}/users/{one}"),
-            "one": wrk(f"{users}/{one}", token),
-            "cursor first": wrk(f"{first}&cursor={cursor_after(ours, 1)}", token),
-            "cursor far": wrk(f"{first}&cursor={cursor_after(ours, FAR_PAGE)}", token),
-            "filtered": wrk(sorted_page, token),
-            "create plain": wrk(f"{plain}/users", body_prefix="plain"),
-            "create": wrk(users, token, body_prefix="ours"),
+        requests: dict[str, Callable[[], float]] = {
+            "page plain": partial(wrk, f"{plain}/users?limit=50"),
+            "page bare": partial(wrk, f"{bare}/users?limit=50"),
+            "page": partial(wrk, first, token),
+            "filtered": partial(wrk, sorted_page, token),
+            "one plain": partial(wrk, f"{plain}/users/{one}"),
+            "one bare": partial(wrk, f"{bare}/users/{one}"),
+            "one": partial(wrk, f"{users}/{one}", token),
+            "cursor first": partial(wrk, f"{first}&cursor={cursor_after(ours, 1)}", token),
+            "cursor far": partial(wrk, f"{first}&cursor={cursor_after(ours, FAR_PAGE)}", token),
+            "create plain": partial(wrk, f"{plain}/users", body_prefix="plain"),
+            "create": partial(wrk, users, token, body_prefix="ours"),
         }
+        # In turn, and the best of some rounds: what else the machine does hits one of them in each.
+        rounds = [{name: request() for name, request in requests.items()} for _ in range(ROUNDS)]
+    rates = {name: max(measured[name] for measured in rounds) for name in requests}
     table = Table("request", "a second", "ratio", "at least")
     for name, rate, base, least in [
         ("page of 50, count=none", "page", "page plain", 2.0),
@@ -88,7 +93,7 @@ def wrk(url: str, token: str = "", body_prefix: str = "") -> float:
         if token:
             command += ["-H", f"Authorization: {token}"]
         if body_prefix:
-            script.write(CREATE % body_prefix)
+            script.write(CREATE % f"{body_prefix}-{time.monotonic_ns()}")  # an email is taken once
             script.flush()
             command += ["-s", script.name]
         said = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+from bson import ObjectId
 
 MAX_DEPTH = 32
 """Levels of objects and arrays in one document; MongoDB itself stops at 100."""
@@ -67,9 +68,11 @@ def dump_json(value: Any) -> bytes:
 def _to_json(value: Any) -> str:
     if isinstance(value, datetime):
         return time_text(value)
+    if isinstance(value, ObjectId):
+        return value.binary.hex()
     if isinstance(value, bytes):
         return b64encode(value).decode()
-    return str(value)  # ObjectId, date, Decimal128, and whatever else somebody wrote by hand
+    return str(value)  # date, Decimal128, and whatever else somebody wrote by hand
 
 
 @lru_cache(maxsize=8192)

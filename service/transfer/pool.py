@@ -4,17 +4,20 @@ import asyncio
 import pickle
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Self
 
 from service.transfer.encoding import FileSpec, Piece
+from service.transfer.table import parts_of
 from service.transfer.worker import LENGTH_BYTES
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """An answer that is larger is read with pauses."""
 
 END_SECONDS = 5
+TASK_DOCUMENTS = 2000
+TASK_BYTES = 1_500_000
 
 
 class EncodingError(Exception):
@@ -155,16 +158,24 @@ async def encode_in_order(
     pickled_spec = pickle.dumps(spec.for_another_process())
     encoding: deque[asyncio.Task[list[Piece]]] = deque()
 
-    def start(batch: bytes) -> None:
-        encoding.append(asyncio.create_task(pool.encode(pickled_spec, batch)))
+    async def tasks() -> AsyncIterator[bytes]:
+        for part in _tasks_of(first):
+            yield part
+        async for batch in rest:
+            for part in _tasks_of(batch):
+                yield part
 
     try:
-        start(first)
-        async for batch in rest:
-            start(batch)
+        async for task in tasks():
+            encoding.append(asyncio.create_task(pool.encode(pickled_spec, task)))
             if len(encoding) > pool.size:
                 yield await encoding.popleft()
         while encoding:
             yield await encoding.popleft()
     finally:
         await asyncio.gather(*encoding, return_exceptions=True)  # so that no worker is left in the middle of a frame
+
+
+def _tasks_of(batch: bytes) -> Iterator[bytes]:
+    """What one worker gets at once: so little that memory stays as it is with large documents too."""
+    return parts_of(batch, TASK_DOCUMENTS, TASK_BYTES)
