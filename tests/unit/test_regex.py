@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.store.regex import MAX_PATTERN_LENGTH, RefusedPatternError, check_pattern, literal_pattern
 
 LENGTH = 500
+_parser: Any = import_module("re._parser")
 
 classes = st.sampled_from(["[a-c]", "[^a]", "[]]", "[\\]]", "[\\]|]", "[b]", "[a", "b]", "[", "]"])
 quantifiers = st.sampled_from(["*", "+", "?", "*?", "{2}", "{1,3}", "{2,}", "{", "}"])
