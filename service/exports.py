@@ -23,7 +23,7 @@ from service.transfer.formats import FORMATS
 from service.transfer.parquet_file import MissingLibraryError
 from service.transfer.pool import EncoderPool, encode_in_order, encoder_pool
 
-END_SECONDS = 5
+END_SECONDS = 10
 PROGRESS_SECONDS = 2
 """How often a record says how far its export is."""
 

@@ -327,6 +327,7 @@ def test_a_file_that_cannot_be_finished_never_looks_whole(data: ReplicaSet, mong
             assert_whole(home, another, another.finish())
 
 
+@pytest.mark.slow  # the driver takes its time to find it again
 @pytest.mark.slow  # the driver looks for its server for 5 s, to close its cursor
 def test_a_database_that_comes_back_is_waited_for(data: ReplicaSet, home: Home, mongod: Mongod) -> None:
     service = home.start(**TWO_WORKERS)

@@ -50,6 +50,7 @@ def test_the_curl_examples_run_as_they_stand(home: Home) -> None:
     assert sheet.max_row == 3
 
 
+@pytest.mark.slow  # the whole contract once more
 def test_the_third_type_costs_one_file_and_keeps_the_contract(tmp_path: Path) -> None:
     for name in ("service", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -34,7 +34,9 @@ def everything_home(tmp_path: Path) -> Iterator[Home]:
         pytest.param(["--max-examples=10", "--exclude-tag=everythings"], id="registered types"),
         # The coverage phase goes through each field by itself, and this type has the most.
         pytest.param(
-            ["--max-examples=10", "--include-tag=everythings", "--phases=examples,fuzzing,stateful"], id="everything"
+            ["--max-examples=10", "--include-tag=everythings", "--phases=examples,fuzzing,stateful"],
+            id="everything",
+            marks=pytest.mark.slow,
         ),
         pytest.param(["--max-examples=150"], id="all at length", marks=pytest.mark.slow),
     ],
