@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import openpyxl
+import pytest
 
 from tests.acceptance.process import PASSWORD, Home
 
