@@ -18,6 +18,7 @@
     ├── UrlTooLongError          414  url_too_long
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
     ├── ValidationFailedError    422  validation_failed
+    ├── InvalidFileError         422  invalid_file
     ├── TooManyExportsError      429  too_many_exports
     ├── HeadersTooLargeError     431  headers_too_large
     ├── InternalError            500  internal_error
@@ -52,14 +53,16 @@ class StartupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong in a request: where (RFC 6901 pointer or query parameter) and why."""
+    """One thing that is wrong in a request: where (RFC 6901 pointer, query parameter, row or column of a file) and why."""
 
     code: str
     message: str
     pointer: str | None = None
     parameter: str | None = None
+    row: int | None = None
+    column: str | None = None
 
-    def members(self) -> dict[str, str]:
+    def members(self) -> dict[str, str | int]:
         """As it stands in a problem's `errors`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -119,7 +122,8 @@ class FaultyInputError(ServiceError):
 
 
 def _place(fault: Fault) -> str:
-    place = fault.parameter or fault.pointer or "the whole body"
+    in_file = [f"row {fault.row}" if fault.row else "", f"column {fault.column}" if fault.column else ""]
+    place = fault.parameter or fault.pointer or ", ".join(filter(None, in_file)) or "the whole body"
     return place if len(place) <= MAX_PLACE_LENGTH else f"{place[:MAX_PLACE_LENGTH]}…"
 
 
@@ -268,6 +272,13 @@ class ValidationFailedError(FaultyInputError):
 
     status = 422
     code = "validation_failed"
+
+
+class InvalidFileError(FaultyInputError):
+    """The file cannot be read."""
+
+    status = 422
+    code = "invalid_file"
 
 
 class TooManyExportsError(ServiceError):

@@ -11,6 +11,7 @@ from service.documents.fields import Kind
 from service.documents.introspection import fields_of
 from service.documents.json_text import ExactNumber, load_json
 from service.documents.strictness import strict_values
+from service.documents.values import MAX_INTEGER, MIN_INTEGER
 from service.errors import Fault
 from tests.everything import Everything
 
@@ -25,7 +26,7 @@ numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{
 scalars = (
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(MIN_INTEGER, MAX_INTEGER)  # larger ones are refused before
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=10)
     | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,7})?)?Z?)?", fullmatch=True)
