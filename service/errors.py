@@ -53,7 +53,7 @@ class StartupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong in a request: where (RFC 6901 pointer, query parameter, row or column of a file) and why."""
+    """One thing wrong in a request: where (RFC 6901 pointer, query parameter, row and column of a file), why."""
 
     code: str
     message: str
