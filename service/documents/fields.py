@@ -37,6 +37,10 @@ class Field:
     """True where one document may hold several values: an array, or a field of objects in one."""
     inner: Kind | None = None
     """What JSON holds at last, where its class says so: an array of arrays, a `dict`."""
+    is_required: bool = False
+    """True where whoever writes the object that it is in must name it."""
+    is_nullable: bool = False
+    description: str | None = None
     model: "type[BaseModel] | None" = None
     """The class of an object."""
     max_length: int | None = None

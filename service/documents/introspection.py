@@ -74,7 +74,13 @@ def _walk(
         except UnsupportedFieldError as error:
             faults.append(f"field {path!r}: {error}")
             continue
-        field = replace(field, is_repeated=is_repeated or field.is_array)
+        field = replace(
+            field,
+            is_repeated=is_repeated or field.is_array,
+            is_required=info.is_required(),
+            is_nullable=_takes_none(info.annotation),
+            description=info.description,
+        )
         yield field
         if field.model in parents:
             faults.append(f"field {path!r}: {field.model.__name__} holds itself")
@@ -105,6 +111,10 @@ def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
     if annotation in {Any, dict}:
         return Field(path, Kind.JSON)
     return _single(path, annotation, metadata)
+
+
+def _takes_none(annotation: Any) -> bool:
+    return annotation is Any or NoneType in get_args(annotation)
 
 
 def _free(path: str, element: Field) -> Field:
