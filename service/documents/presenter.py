@@ -4,20 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
-
 from service.documents.fields import Field, Kind
-
-CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a date past year 9999 must not fail its whole page
-    unicode_decode_error_handler="replace",  # nor a text that is no UTF-8
-)
-
-
-def decode_batch(batch: bytes) -> list[dict[str, Any]]:
-    """The documents in a raw batch from the driver."""
-    return bson.decode_all(batch, CODEC)
 
 
 class Presenter:

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.documents.fields import Field, Kind
 from service.documents.json_text import ExactNumber, dump_json
-from service.documents.values import DATE, NUMBER, TIME, pointer_to
+from service.documents.values import DATE, NUMBER, TIME, Place, pointer_of
 from service.errors import Fault
 
 TEXT_RULES = {
@@ -20,45 +20,43 @@ TEXT_RULES = {
 }
 
 
-def strict_values(
-    value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "", pointer: str = ""
-) -> Any:
-    """The value, with ExactNumbers as plain text or floats; what is not strictly of its kind is added to `faults`."""
+def strict_values(value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "") -> Any:
+    """The value of a path, with ExactNumbers as plain text or floats; what is not strictly of its kind is a fault."""
+    return _strict(value, fields, faults, path, None)
+
+
+def _strict(value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str, place: Place) -> Any:
     if isinstance(value, list):
-        _refuse_twins(value, fields.get(path), faults, pointer)
-        return [
-            strict_values(inner, fields, faults, path, pointer_to(pointer, position))
-            for position, inner in enumerate(value)
-        ]
+        _refuse_twins(value, fields.get(path), faults, place)
+        return [_strict(inner, fields, faults, path, (place, position)) for position, inner in enumerate(value)]
     field = fields.get(path)
     if isinstance(value, dict):
+        is_free = field is not None and field.kind is not Kind.OBJECT  # free JSON, or no object at all
         members: dict[str, Any] = {}
         for name, inner in value.items():
-            inner_path, inner_pointer = f"{path}.{name}" if path else name, pointer_to(pointer, name)
-            if field is not None and field.kind is not Kind.OBJECT:
-                inner_path = path  # free JSON, or no object at all
-            elif inner_path not in fields:
-                faults.append(Fault("unknown_field", "there is no such field", inner_pointer))
-                continue
-            members[name] = strict_values(inner, fields, faults, inner_path, inner_pointer)
+            inner_path = path if is_free else f"{path}.{name}" if path else name
+            if is_free or inner_path in fields:
+                members[name] = _strict(inner, fields, faults, inner_path, (place, name))
+            else:
+                faults.append(Fault("unknown_field", "there is no such field", pointer_of((place, name))))
         return members
     kind = (field.inner or field.kind) if field else Kind.JSON
     fault = _fault(value, kind, is_email=field is not None and field.is_email)
     if fault is not None:
-        faults.append(Fault(*fault, pointer))
+        faults.append(Fault(*fault, pointer_of(place)))
     if isinstance(value, ExactNumber):
         return str(value) if kind is Kind.DECIMAL else float(value)
     return value
 
 
-def _refuse_twins(elements: list[Any], field: Field | None, faults: list[Fault], pointer: str) -> None:
+def _refuse_twins(elements: list[Any], field: Field | None, faults: list[Fault], place: Place) -> None:
     if field is None or not field.is_set:
         return
     seen: set[bytes] = set()
     for position, element in enumerate(elements):
         text = dump_json(element)
         if text in seen:
-            faults.append(Fault("duplicate_element", "this comes twice", pointer_to(pointer, position)))
+            faults.append(Fault("duplicate_element", "this comes twice", pointer_of((place, position))))
         seen.add(text)
 
 

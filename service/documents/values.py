@@ -6,10 +6,11 @@ cut on the way: what cannot be kept is a fault.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from types import NoneType
 from typing import Any
 
 from bson import Decimal128, ObjectId
@@ -29,6 +30,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,3}0*)?)?([Zz]|[+-
 """RFC 3339, to the millisecond; seconds and offset may be left out."""
 
 OBJECT_ID = re.compile("[0-9a-fA-F]{24}")
+ARRAYS = (list, tuple, set, frozenset)
 UNESCAPED_PLUS = re.compile(r" (\d\d:?\d\d)$")
 """The + of an offset that was not escaped in a query string arrives as a space."""
 
@@ -37,53 +39,39 @@ class UnstorableError(ValueError):
     """A value that MongoDB would change or refuse; says why."""
 
 
-def to_stored(value: Any, faults: list[Fault], pointer: str = "", depth: int = 1) -> Any:
+def to_stored(value: Any, faults: list[Fault]) -> Any:
     """The value as BSON keeps it; what cannot be kept is added to `faults` with its RFC 6901 pointer."""
-    match value:
-        case BaseModel():
-            members = [
-                (name, getattr(value, name)) for name, info in type(value).model_fields.items() if not info.exclude
-            ]
-        case Mapping():
-            members = [(key, inner) for key, inner in value.items() if is_key(key)]
-            faults += [Fault("invalid_key", INVALID_KEY, pointer_to(pointer, key)) for key in value if not is_key(key)]
-        case list() | tuple() | set() | frozenset():
-            ordered = sorted(value, key=str) if isinstance(value, set | frozenset) else value
-            members = [(str(position), inner) for position, inner in enumerate(ordered)]
-        case _:
-            try:
-                return _scalar_to_stored(value)
-            except UnstorableError as error:
-                faults.append(Fault("not_storable", str(error), pointer))
+    return _to_stored(value, faults, None, 1)
+
+
+def _to_stored(value: Any, faults: list[Fault], place: "Place", depth: int) -> Any:
+    convert = _scalars.get(type(value))
+    if convert is None:
+        members = _members(value, faults, place)
+        if members is not None:
+            if depth > MAX_DEPTH:
+                faults.append(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer_of(place)))
                 return None
-    if depth > MAX_DEPTH:
-        faults.append(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer))
+            stored = [(name, _to_stored(inner, faults, (place, name), depth + 1)) for name, inner in members]
+            return [inner for _, inner in stored] if isinstance(value, ARRAYS) else dict(stored)
+        convert = next((convert for kind, convert in _scalars.items() if isinstance(value, kind)), _as_it_is)
+    try:
+        return convert(value)
+    except UnstorableError as error:
+        faults.append(Fault("not_storable", str(error), pointer_of(place)))
         return None
-    stored = [(name, to_stored(inner, faults, pointer_to(pointer, name), depth + 1)) for name, inner in members]
-    return dict(stored) if isinstance(value, BaseModel | Mapping) else [inner for _, inner in stored]
 
 
-def _scalar_to_stored(value: Any) -> Any:
-    match value:
-        case Enum():
-            return value.value
-        case Decimal():
-            return stored_decimal(value)
-        case datetime():
-            return stored_datetime(value)
-        case date():
-            return datetime.combine(value, time.min)
-        case ObjectId():
-            return ObjectId(value.binary)
-        case bool() | None:
-            return value
-        case int():
-            return stored_integer(value)
-        case str():
-            return stored_text(value)
-        case float() if not math.isfinite(value):
-            raise UnstorableError("a number is finite")
-    return value
+def _members(value: Any, faults: list[Fault], place: "Place") -> Iterable[tuple[str | int, Any]] | None:
+    """What is in an array or an object; None for a scalar."""
+    if isinstance(value, ARRAYS):
+        return enumerate(sorted(value, key=str) if isinstance(value, set | frozenset) else value)
+    if isinstance(value, Mapping):
+        faults += [Fault("invalid_key", INVALID_KEY, pointer_of((place, key))) for key in value if not is_key(key)]
+        return [(key, inner) for key, inner in value.items() if is_key(key)]
+    if isinstance(value, BaseModel):
+        return [(name, getattr(value, name)) for name, info in type(value).model_fields.items() if not info.exclude]
+    return None
 
 
 def is_key(key: str) -> bool:
@@ -127,6 +115,39 @@ def stored_datetime(moment: datetime) -> datetime:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
         raise UnstorableError("the time is outside of the years 1 to 9999 in UTC") from None
+
+
+def _stored_float(number: float) -> float:
+    if not math.isfinite(number):
+        raise UnstorableError("a number is finite")
+    return number
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_scalars: Mapping[type, Callable[[Any], Any]] = {
+    Enum: lambda member: member.value,  # before the types that its members may be of too
+    str: stored_text,
+    NoneType: _as_it_is,
+    bool: _as_it_is,
+    int: stored_integer,
+    float: _stored_float,
+    Decimal: stored_decimal,
+    datetime: stored_datetime,  # before date, of which it is a kind
+    date: lambda day: datetime.combine(day, time.min),
+    ObjectId: lambda key: ObjectId(key.binary),
+}
+"""By exact type, as nearly all values are: to ask for a base class costs more than all the rest."""
+
+Place = tuple["Place", str | int] | None
+"""Where a value is, from the inside out, as pointers are only needed where something is wrong."""
+
+
+def pointer_of(place: Place) -> str:
+    """The RFC 6901 pointer to it."""
+    return "" if place is None else pointer_to(pointer_of(place[0]), place[1])
 
 
 def pointer_to(pointer: str, part: str | int) -> str:

@@ -1,5 +1,6 @@
 """Derives from a document class what clients send and get: strict models for bodies, JSON Schemas for OpenAPI."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -12,13 +13,14 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import DatetimeSchema, DecimalSchema, DictSchema, IntSchema, ModelSchema
 
-from service.documents.base import SERVER_FIELDS
+from service.documents.base import SERVER_FIELDS, Record
 from service.documents.registry import DocumentType
 from service.documents.strictness import strict_values
 from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, TIME, pointer_to, to_stored
 from service.errors import Fault, ValidationFailedError
 
 REF_TEMPLATE = "#/components/schemas/{model}"
+VALIDATOR_KINDS = ("validators", "field_validators", "root_validators", "model_validators")
 
 
 def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
@@ -30,21 +32,50 @@ def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
         raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
     faults: list[Fault] = []
     values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
-    values = strict_values(to_stored(values, faults), document_type.fields, faults)
+    return validate_values(
+        document_type, strict_values(to_stored(values, faults), document_type.fields, faults), faults
+    )
+
+
+def validate_values(document_type: DocumentType, values: Mapping[str, Any], faults: Sequence[Fault]) -> dict[str, Any]:
+    """The same of values that are strictly of their kinds, but for the `faults` that are known."""
     later: list[Fault] = []
     stored: dict[str, Any] = {}
     try:
         # As JSON, because pydantic is strict there without refusing dates and decimals written as strings.
-        create = create_model_of(document_type).model_validate_json(orjson.dumps(values), strict=True)
-        # And through the class itself, whose own validators may look at the whole document.
-        stored = to_stored(document_type.document_class(**dict(create)), later)
+        document: BaseModel = create_model_of(document_type).model_validate_json(orjson.dumps(values), strict=True)
+        if _has_rules_of_its_own(document_type):
+            document = document_type.document_class(**dict(document))
+        stored = to_stored(document, later)
     except ValidationError as error:
         later += [_fault(detail) for detail in error.errors(include_url=False)]
     known = {fault.pointer for fault in faults}
-    faults += [fault for fault in later if fault.pointer not in known]
-    if faults:
-        raise ValidationFailedError(faults)
+    all_faults = [*faults, *(fault for fault in later if fault.pointer not in known)]
+    if all_faults:
+        raise ValidationFailedError(all_faults)
     return {name: stored[name] for name in create_model_of(document_type).model_fields}
+
+
+@cache
+def _has_rules_of_its_own(document_type: DocumentType) -> bool:
+    """Whether the class checks more than its fields, by validators that see the whole document, or by options."""
+    cls = document_type.document_class
+    ours, bases = cls.__pydantic_decorators__, Record.__pydantic_decorators__
+    return (
+        any(getattr(ours, kind).keys() - getattr(bases, kind).keys() for kind in VALIDATOR_KINDS)
+        or any(
+            _code(getattr(cls, name)) is not _code(getattr(Record, name)) for name in ("__init__", "model_post_init")
+        )
+        or _options(cls) != _options(Record)
+    )
+
+
+def _code(function: Any) -> Any:
+    return inspect.unwrap(function).__code__  # pydantic wraps what a class inherits
+
+
+def _options(cls: type[Record]) -> dict[str, Any]:
+    return {name: value for name, value in cls.model_config.items() if name not in {"json_schema_extra", "title"}}
 
 
 def _fault(detail: ErrorDetails) -> Fault:

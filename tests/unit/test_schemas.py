@@ -1,17 +1,24 @@
 """What clients send and get, derived from a document class. What needs an instance of it is in tests/store."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import orjson
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from service.documents.base import Record
 from service.documents.item import Item
 from service.documents.registry import DocumentType, registered_types
 from service.documents.user import User
 from service.errors import ValidationFailedError
-from service.store.schemas import component_schemas, create_model_of, read_model_of, validate_body
+from service.store.schemas import (
+    _has_rules_of_its_own,
+    component_schemas,
+    create_model_of,
+    read_model_of,
+    validate_body,
+)
 from tests.everything import Everything
 from tests.unit.made_up import part_class, record_class
 
@@ -38,6 +45,54 @@ def test_the_example_of_a_type_is_a_body(document_type: DocumentType) -> None:
     body = create(document_type, document_type.example)
 
     assert body.model_fields_set == set(document_type.example)
+
+
+class Plain(Record):
+    """Has fields and nothing else."""
+
+    name: Annotated[str, AfterValidator(str.strip)]
+    model_config = {"title": "Anything", "json_schema_extra": {"examples": [{}]}}
+
+
+class WithFieldValidator(Plain):
+    """Looks at one field."""
+
+    @field_validator("name")
+    @classmethod
+    def _check(cls, name: str) -> str:
+        return name
+
+
+class WithModelValidator(Plain):
+    """Looks at all of them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return self
+
+
+class WithPostInit(Plain):
+    """Does something with what is made."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Do it."""
+        super().model_post_init(context)
+
+
+class WithOption(Plain):
+    """Changes what it is given."""
+
+    model_config = {"str_strip_whitespace": True}
+
+
+@pytest.mark.parametrize(
+    ("document_class", "has_rules"),
+    [(Plain, False), (WithFieldValidator, True), (WithModelValidator, True), (WithPostInit, True), (WithOption, True)],
+)
+def test_documents_are_made_of_a_class_only_where_that_checks_more(
+    document_class: type[Record], *, has_rules: bool
+) -> None:
+    assert _has_rules_of_its_own(DocumentType(document_class)) is has_rules
 
 
 @pytest.mark.parametrize("document_type", ALL, ids=lambda document_type: document_type.name)
