@@ -1,5 +1,6 @@
 """Measures exports with `curl`, beside simpler loops over the same documents, and `mongoexport` where there is one."""
 
+import base64
 import csv
 import os
 import shutil
@@ -24,9 +25,16 @@ from rich.table import Table
 OPENPYXL_ROWS = 20_000
 """Few, as it is slow; its rate does not change with more."""
 
+LARGE_BYTES = 4000
+SMALL_FOR_ONE_LARGE = 5
+"""So that all large documents together are about as large as all small ones."""
+
 READS_A_SECOND = 50
 READING_SECONDS = 4
 ROUNDS = 2
+LOOK_SECONDS = 0.05
+"""How often memory is looked at, which takes the kernel a millisecond for each process."""
+
 MEBIBYTE = 2**20
 
 
@@ -49,12 +57,17 @@ class Measured:
 def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
     """Run everything and print the tables."""
     rows = client.get("/api/v1/users", params={"count": "exact", "limit": 1}).json()["total"]
-    idle = resident_bytes(pid)
+    large_rows = load_large(uri, database, rows // SMALL_FOR_ONE_LARGE)
+    idle = used_bytes(pid)
     ways: dict[str, Callable[[], Measured]] = {
         "loop": partial(csv_loop, uri, database),
         "workbook": partial(openpyxl_loop, uri, database),
         **mongoexports(uri, database, rows),
-        **{name: partial(export, client, pid, idle, rows, name) for name in ("csv", "xlsx", "ndjson", "parquet")},
+        **{
+            f"{type_name}/{name}": partial(export, client, pid, idle, count, f"{type_name}/export/{name}")
+            for name in ("csv", "xlsx", "ndjson", "parquet")
+            for type_name, count in (("users", rows), ("items", large_rows))
+        },
     }
     # In turn, and the best of some rounds: what else the machine does hits one of them in each.
     rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS)]
@@ -64,9 +77,12 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
     # Memory as it was first: what has once loaded pyarrow keeps it.
     measured = {name: replace(one, memory_mib=rounds[0][name].memory_mib) for name, one in best.items()}
     baselines = [
-        ("csv", loop, 1.0),
-        ("xlsx", workbook, 8.0),
-        *((name, tool, least) for (name, least), tool in zip((("csv", 1.0), ("ndjson", 1.2)), tools, strict=False)),
+        ("users/csv", loop, 1.0),
+        ("users/xlsx", workbook, 8.0),
+        *(
+            (name, tool, least)
+            for (name, least), tool in zip((("users/csv", 1.0), ("users/ndjson", 1.2)), tools, strict=False)
+        ),
     ]
     table = Table("", "rows/s", "ratio", "at least", "first byte (0.2 s)", "memory above idle (120 MiB)")
     for one in (loop, workbook, *tools):
@@ -82,18 +98,29 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
             f"{one.memory_mib:.0f} MiB",
         )
     Console(width=140).print(table)
+    print(f"items: {large_rows:,} documents of {LARGE_BYTES} bytes")
     show_reads(client)
 
 
-def export(client: httpx.Client, pid: int, idle: int, rows: int, file_format: str) -> Measured:
+def load_large(uri: str, database: str, count: int) -> int:
+    """So many items with long descriptions that nothing makes much shorter; how many."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        client[database]["items"].insert_many(
+            {"sku": str(number), "description": base64.b64encode(os.urandom(LARGE_BYTES * 3 // 4)).decode()}
+            for number in range(count)
+        )
+    return count
+
+
+def export(client: httpx.Client, pid: int, idle: int, rows: int, path: str) -> Measured:
     """One export over HTTP; its bytes are dropped."""
     command = ["curl", "-sS", "--fail", "-o", os.devnull, "-w", "%{time_starttransfer} %{time_total}"]
     command += ["-H", f"Authorization: {client.headers['Authorization']}"]
     with peak_memory(pid, idle) as peak:
-        address = f"{client.base_url.copy_with(path='/api/v1/users/export/')}{file_format}"
+        address = str(client.base_url.copy_with(path=f"/api/v1/{path}"))
         said = subprocess.run([*command, address], check=True, capture_output=True, text=True).stdout
     first_byte, seconds = map(float, said.split())
-    return Measured(f"export/{file_format}", rows, seconds, first_byte, peak[0])
+    return Measured(path, rows, seconds, first_byte, peak[0])
 
 
 def show_reads(client: httpx.Client) -> None:
@@ -142,8 +169,8 @@ def peak_memory(pid: int, idle: int) -> Iterator[list[float]]:
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], (resident_bytes(pid) - idle) / MEBIBYTE)
+        while not done.wait(LOOK_SECONDS):
+            peak[0] = max(peak[0], (used_bytes(pid) - idle) / MEBIBYTE)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -154,11 +181,11 @@ def peak_memory(pid: int, idle: int) -> Iterator[list[float]]:
         watcher.join()
 
 
-def resident_bytes(pid: int) -> int:
-    """The memory that the process and its children have in RAM."""
+def used_bytes(pid: int) -> int:
+    """The memory that the process and its children have in RAM, in which what they share counts once (PSS)."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    pages = [int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in (pid, *children)]
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+    rollups = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in (pid, *children)]
+    return sum(int(rollup.partition("\nPss:")[2].split()[0]) for rollup in rollups) * 1024
 
 
 def mongoexports(uri: str, database: str, rows: int) -> dict[str, Callable[[], Measured]]:

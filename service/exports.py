@@ -17,13 +17,16 @@ from service.settings import Settings
 from service.store.export_records import Export, ExportRecords, ExportState
 from service.store.query import QueryString, Selection
 from service.store.repository import Repository
+from service.store.stream import RESUME_SECONDS
 from service.transfer.assembly import Assembly
-from service.transfer.encoding import DELIMITERS, About, FileSpec
+from service.transfer.encoding import DELIMITERS, About, FileSpec, FormatName
 from service.transfer.formats import FORMATS
 from service.transfer.parquet_file import MissingLibraryError
 from service.transfer.pool import EncoderPool, encode_in_order, encoder_pool
 
 END_SECONDS = 10
+"""How long exports that were broken off get for their records and cursors."""
+
 PROGRESS_SECONDS = 2
 """How often a record says how far its export is."""
 
@@ -52,7 +55,7 @@ class RunningExport:
     """A file on its way."""
 
     record: Export
-    """Says `complete` before the last chunk comes."""
+    """Says `complete` before the file's last bytes come."""
 
     chunks: AsyncGenerator[bytes]
     """The file's bytes; if they cannot go on, an error. Whoever leaves early closes them."""
@@ -106,9 +109,7 @@ class Exporter:
 
     async def wait_until_idle(self) -> None:
         """Give exports that were broken off a while to write that down and to close their cursors."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
-                await self._idle.wait()
+        await _comes(self._idle, END_SECONDS)
 
     async def _chunks(
         self, export: RunningExport, documents: Repository, query: ExportQuery, asker: Asker
@@ -121,37 +122,46 @@ class Exporter:
         with self._slot():
             async with aclosing(stream) as batches:
                 first = await anext(batches, b"")
-                export.record = record = await self._record(query, asker)
-                state: ExportState = "failed"
-                try:
+                export.record = await self._record(query, asker)
+                async with self._early_end_noted(export):
                     yield b""  # to `start`
-                    yield await to_thread.run_sync(assembly.start)
+                    # What may be the last bytes waits, as they leave only once the record says `complete`.
+                    waiting = await to_thread.run_sync(assembly.start)
+                    if first:
+                        yield waiting
+                        waiting = b""
+                    async with aclosing(self._rows(export, first, batches, query.spec)) as chunks:
+                        async for chunk in chunks:
+                            yield waiting
+                            waiting = chunk
+                    waiting += await to_thread.run_sync(assembly.end, _about(export))
+                    await self._records.end(export.record, "complete", sha256=assembly.sha256, **_counts(assembly))
+                yield waiting
+
+    async def _rows(
+        self, export: RunningExport, first: bytes, batches: AsyncIterator[bytes], spec: FileSpec
+    ) -> AsyncGenerator[bytes]:
+        """What stands between the file's start and its end; meanwhile the record says how far it is."""
+        assembly = export.assembly
+        noted_at = monotonic()
+        async with aclosing(encode_in_order(first, batches, spec, self._pool)) as encoded:
+            async for pieces in encoded:
+                # In a thread: the event loop has other requests to answer.
+                yield await to_thread.run_sync(assembly.add, pieces)
+                if monotonic() - noted_at > PROGRESS_SECONDS:
+                    await self._records.note_progress(export.record, assembly.rows, assembly.size)
                     noted_at = monotonic()
-                    async with aclosing(encode_in_order(first, batches, query.spec, self._pool)) as encoded:
-                        async for pieces in encoded:
-                            # In a thread: the event loop has other requests to answer.
-                            yield await to_thread.run_sync(assembly.add, pieces)
-                            if monotonic() - noted_at > PROGRESS_SECONDS:
-                                await self._records.note_progress(record, assembly.rows, assembly.size)
-                                noted_at = monotonic()
-                    about = About(
-                        f"{record.type}, {record.format}, {query.text or 'everything'}",
-                        asker.account,
-                        record.created_at.replace(tzinfo=None),
-                        assembly.rows,
-                        assembly.cut_cells,
-                    )
-                    last = await to_thread.run_sync(assembly.end, about)
-                    await self._records.end(record, "complete", sha256=assembly.sha256, **_counts(assembly))
-                    state = "complete"
-                    yield last
-                except GeneratorExit:
-                    state = "abandoned" if state == "failed" else state
-                    raise
-                finally:
-                    if state != "complete":
-                        with suppress(DatabaseUnavailableError):  # which may be why
-                            await self._records.end(record, state, **_counts(assembly))
+
+    @asynccontextmanager
+    async def _early_end_noted(self, export: RunningExport) -> AsyncGenerator[None]:
+        """Write down what became of an export that does not get to its end."""
+        try:
+            yield
+        except BaseException as error:
+            state: ExportState = "abandoned" if isinstance(error, GeneratorExit) else "failed"
+            with suppress(DatabaseUnavailableError):  # which may be why
+                await self._records.end(export.record, state, **_counts(export.assembly))
+            raise
 
     async def _record(self, query: ExportQuery, asker: Asker) -> Export:
         spec = query.spec
@@ -170,17 +180,63 @@ class Exporter:
 @asynccontextmanager
 async def open_exporter(settings: Settings) -> AsyncIterator[Exporter]:
     """One with worker processes of its own, as long as the context lasts."""
-    async with encoder_pool(settings.export_workers or os.cpu_count() or 1) as pool:
+    records = ExportRecords(settings.export_record_days, settings.operation_timeout_seconds)
+    lease_seconds = 2 * (settings.export_stall_seconds + RESUME_SECONDS)
+    async with (
+        encoder_pool(settings.export_workers or os.cpu_count() or 1) as pool,
+        _killed_exports_noted(records, lease_seconds),
+    ):
         exporter = Exporter(
-            pool,
-            ExportRecords(settings.export_record_days, settings.operation_timeout_seconds),
-            at_once=settings.exports_at_once,
-            from_secondaries=settings.export_from_secondaries,
+            pool, records, at_once=settings.exports_at_once, from_secondaries=settings.export_from_secondaries
         )
         try:
             yield exporter
         finally:
             await exporter.wait_until_idle()
+
+
+@asynccontextmanager
+async def _killed_exports_noted(records: ExportRecords, lease_seconds: float) -> AsyncIterator[None]:
+    """Write down that exports which ran before have failed, if they give no sign of life for so long.
+
+    A living one is silent for half as long at most: while its client reads nothing, and then MongoDB does not answer.
+    Time is measured here, as another machine's clock may be wrong.
+    """
+    signs = await records.find_running()
+    is_over = asyncio.Event()
+
+    async def note() -> None:
+        is_noted = not signs
+        while not is_noted and not await _comes(is_over, lease_seconds):
+            with suppress(DatabaseUnavailableError):
+                await records.fail_silent(signs)
+                is_noted = True
+
+    noting = asyncio.create_task(note())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await noting
+
+
+async def _comes(event: asyncio.Event, seconds: float) -> bool:
+    """Whether an event comes within this time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    return False
+
+
+def _about(export: RunningExport) -> About:
+    record, assembly = export.record, export.assembly
+    return About(
+        f"{record.type}, {record.format}, {record.query or 'everything'}",
+        record.account,
+        record.created_at.replace(tzinfo=None),
+        assembly.rows,
+        assembly.cut_cells,
+    )
 
 
 def _counts(assembly: Assembly) -> dict[str, Any]:
@@ -192,23 +248,38 @@ def read_export_query(
 ) -> ExportQuery:
     """What a query string asks for. Raises InvalidQueryError with all its faults."""
     query = QueryString(document_type, parameters)
-    name = next((name for name in FORMATS if name == format_name), None)
-    if name is None:
-        message = f"one of {', '.join(FORMATS)} is expected"
-        raise InvalidQueryError([Fault("unknown_format", message, parameter="format_name")])
+    name = _format_named(format_name)
     try:
         FORMATS[name].check()
     except MissingLibraryError as error:
         query.refuse("format_name", "missing_library", str(error))
-    spec = FileSpec(name, document_type.name, document_type.fields, explode=query.array("explode"))
-    if FORMATS[name].is_delimited:
-        delimiter = query.choice("delimiter", DELIMITERS, "comma")
-        spec = replace(spec, delimiter=delimiter, bom=query.boolean("bom"), raw=query.boolean("raw"))
+    is_delimited = FORMATS[name].is_delimited
+    explode = query.array("explode")
+    delimiter = query.choice("delimiter", DELIMITERS, "comma") if is_delimited else "comma"
+    bom = is_delimited and query.boolean("bom")
+    raw = is_delimited and query.boolean("raw")
     is_snapshot = query.boolean("snapshot")
     selection = query.selection()
     query.finish()
-    spec = replace(spec, paths=selection.fields)
-    if selection.fields and spec.explode:
+    spec = FileSpec(
+        name,
+        document_type.name,
+        document_type.fields,
+        paths=selection.fields,
+        explode=explode,
+        delimiter=delimiter,
+        bom=bom,
+        raw=raw,
+    )
+    if selection.fields and explode:
         # Its elements decide how many rows there are.
-        selection = replace(selection, fields=(*selection.fields, spec.explode))
+        selection = replace(selection, fields=(*selection.fields, explode))
     return ExportQuery(text, selection, spec, is_snapshot)
+
+
+def _format_named(format_name: str) -> FormatName:
+    for name in FORMATS:
+        if name == format_name:
+            return name
+    message = f"one of {', '.join(FORMATS)} is expected"
+    raise InvalidQueryError([Fault("unknown_format", message, parameter="format_name")])

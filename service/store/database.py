@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
-from service.documents.presenter import CODEC
+from service.documents.batches import CODEC
 from service.errors import StartupError
 from service.settings import Settings
 

@@ -17,7 +17,7 @@ import bson
 from bson import Code, DatetimeMS, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.errors import BSONError
 
-from service.documents.presenter import CODEC
+from service.documents.batches import CODEC
 from service.store.query import Selection, SortKey
 
 SIGNATURE_BYTES = 16

@@ -11,14 +11,15 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
-from service.documents.presenter import decode_batch
+from service.documents.batches import last_document
 from service.errors import DatabaseUnavailableError, QueryTooExpensiveError, SnapshotUnavailableError
 from service.store.failures import TIMEOUTS, answers, driver_errors, translate
 from service.store.paging import after, sort_keys
 from service.store.query import Selection
 
 BATCH_DOCUMENTS = 2000
-"""As many as a few MiB of memory can hold, decoded, in each process that encodes them; MongoDB stops at 16 MiB."""
+"""What MongoDB is asked for at once: a MiB of documents of 600 bytes, so that to ask again costs little beside reading
+them. Of large ones it hands out fewer, 16 MiB together."""
 
 RESUME_SECONDS = 60
 """How long after its last batch a stream still looks for a server that goes on: a few elections."""
@@ -36,7 +37,7 @@ async def read_batches(
     *,
     is_snapshot: bool = False,
 ) -> AsyncGenerator[bytes]:
-    """The documents in batches of raw BSON, for `decode_batch`; the cursor is closed with the iterator.
+    """The documents in batches of raw BSON, see `documents.batches`; the cursor is closed with the iterator.
 
     A cursor that is lost on the way is replaced by one that goes on after the last document, by the keys that it is
     sorted by, which the projection has. A snapshot has all documents as they are at one moment.
@@ -102,9 +103,5 @@ def _after_batch(selection: Selection, batch: bytes | None) -> Mapping[str, Any]
     """What follows the last document of a raw batch; everything, if there was none."""
     if batch is None:
         return selection.filter
-    position = start = 0
-    while position < len(batch):
-        start = position
-        position += int.from_bytes(batch[start : start + 4], "little")  # a BSON document starts with its length
-    [last] = decode_batch(batch[start:])
-    return {"$and": [selection.filter, after(selection.sort, sort_keys(last, selection.sort))]}
+    keys = sort_keys(last_document(batch), selection.sort)
+    return {"$and": [selection.filter, after(selection.sort, keys)]}

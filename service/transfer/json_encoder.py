@@ -1,9 +1,9 @@
 """Documents as JSON: a line for each (NDJSON), or one array of all (RFC 8259)."""
 
+from service.documents.batches import parts_of
 from service.documents.json_text import dump_json
 from service.documents.presenter import prune, tree_of
 from service.transfer.encoding import About, Encode, FileSpec, Piece, PlainFile
-from service.transfer.table import parts_of
 
 
 def ndjson_encoder(spec: FileSpec) -> Encode:
@@ -18,7 +18,6 @@ def json_encoder(spec: FileSpec) -> Encode:
 
 def _encoder(spec: FileSpec, *, separator: bytes, end: bytes) -> Encode:
     table = spec.table()
-
     tree = tree_of(spec.paths)
 
     def encode(batch: bytes) -> list[Piece]:

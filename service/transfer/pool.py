@@ -4,20 +4,23 @@ import asyncio
 import pickle
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
+from service.documents.batches import parts_of
 from service.transfer.encoding import FileSpec, Piece
-from service.transfer.table import parts_of
 from service.transfer.worker import LENGTH_BYTES
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """An answer that is larger is read with pauses."""
 
 END_SECONDS = 5
-TASK_DOCUMENTS = 2000
+"""How long a worker may take to end by itself."""
+
 TASK_BYTES = 1_500_000
+"""What a worker gets at once, as BSON: a whole batch of documents of 600 bytes, as each message to a worker costs; no
+more, so that memory stays as it is with large documents too."""
 
 
 class EncodingError(Exception):
@@ -159,10 +162,10 @@ async def encode_in_order(
     encoding: deque[asyncio.Task[list[Piece]]] = deque()
 
     async def tasks() -> AsyncIterator[bytes]:
-        for part in _tasks_of(first):
+        for part in parts_of(first, TASK_BYTES):
             yield part
         async for batch in rest:
-            for part in _tasks_of(batch):
+            for part in parts_of(batch, TASK_BYTES):
                 yield part
 
     try:
@@ -174,8 +177,3 @@ async def encode_in_order(
             yield await encoding.popleft()
     finally:
         await asyncio.gather(*encoding, return_exceptions=True)  # so that no worker is left in the middle of a frame
-
-
-def _tasks_of(batch: bytes) -> Iterator[bytes]:
-    """What one worker gets at once: so little that memory stays as it is with large documents too."""
-    return parts_of(batch, TASK_DOCUMENTS, TASK_BYTES)

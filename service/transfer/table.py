@@ -5,27 +5,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from service.documents.batches import decode_batch
 from service.documents.fields import Field, Kind
-from service.documents.presenter import Presenter, decode_batch
-
-PART_DOCUMENTS = 200
-"""What is decoded at once: so few that their memory is used again and again, and stays in the processor's cache."""
-
-PART_BYTES = 262_144
-
-
-def parts_of(batch: bytes, max_documents: int = PART_DOCUMENTS, max_bytes: int = PART_BYTES) -> Iterator[bytes]:
-    """A raw BSON batch in smaller ones, each of at least one document."""
-    start = position = documents = 0
-    while position < len(batch):
-        size = int.from_bytes(batch[position : position + 4], "little")  # a document starts with its length
-        if documents and (documents == max_documents or position + size - start > max_bytes):
-            yield batch[start:position]
-            start, documents = position, 0
-        position += size
-        documents += 1
-    if start < len(batch):
-        yield batch[start:]
+from service.documents.presenter import Presenter
 
 
 class Table:

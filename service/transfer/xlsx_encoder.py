@@ -10,10 +10,10 @@ from typing import Any
 
 from bson import Decimal128, Int64, ObjectId
 
+from service.documents.batches import parts_of
 from service.documents.json_text import cell_text
 from service.transfer.deflate import crc32, deflate
 from service.transfer.encoding import Encode, FileSpec, Piece
-from service.transfer.table import parts_of
 
 PIECE_ROWS = 1024
 """At most so many rows are compressed together; a sheet ends with a piece, so a little before it is full."""

@@ -327,7 +327,6 @@ def test_a_file_that_cannot_be_finished_never_looks_whole(data: ReplicaSet, mong
             assert_whole(home, another, another.finish())
 
 
-@pytest.mark.slow  # the driver takes its time to find it again
 @pytest.mark.slow  # the driver looks for its server for 5 s, to close its cursor
 def test_a_database_that_comes_back_is_waited_for(data: ReplicaSet, home: Home, mongod: Mongod) -> None:
     service = home.start(**TWO_WORKERS)
@@ -466,6 +465,20 @@ def test_a_killed_service_leaves_no_worker_and_no_file_that_looks_whole(home: Ho
     assert_gone(workers)
     assert state_of(home, export) == "running"  # nobody was left to say otherwise
     assert "Traceback" not in service.stderr
+
+
+def test_the_next_service_says_that_an_export_was_killed(data: ReplicaSet, mongod: Mongod, tmp_path: Path) -> None:
+    with data.home(tmp_path, RESUME_SECONDS=0.2) as home:
+        service = home.start(**TWO_WORKERS)
+        with Download(service, CSV, service.token()) as download:
+            export = Export(download)
+            until(lambda: mongod.idle_cursors(NAMESPACE), "the export is under way")
+            service.end(signal.SIGKILL)
+            export.break_off()
+
+        home.start(**TWO_WORKERS, export_stall_seconds=0.2)
+
+        until(lambda: state_of(home, export) == "failed", "the export is given up", 10)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,13 +32,13 @@ from tests.conftest import CALLER_ID
 EXPORT = "/api/v1/users/export/csv"
 RECORDS = "/api/v1/exports"
 FORMATS = ["csv", "xlsx", "ndjson", "json", "parquet"]
+SENT_FORMATS = [*FORMATS, "csv as gzip"]
 TEXT_FORMATS = ["csv", "ndjson", "json"]
 OTHER_ID = "00000000000000000000beef"
 DEADLINE_SECONDS = 30
 
 Document = dict[str, Any]
 Message = MutableMapping[str, Any]
-pytestmark = pytest.mark.usefixtures("_no_records")
 
 
 class Reader:
@@ -59,6 +60,8 @@ class Reader:
         self._taken = asyncio.Semaphore(0)
         self._holds_one = False
         self._left = asyncio.Event()
+        self.size = 0
+        """Of what came of the file so far."""
         self._answering = asyncio.create_task(app(scope, self._receive, self._send))
 
     async def _receive(self) -> Message:
@@ -80,7 +83,9 @@ class Reader:
             await self._answering
             raise AssertionError("the answer just stopped")
         self._holds_one = True
-        return taking.result()
+        message = taking.result()
+        self.size += len(message.get("body", b""))
+        return message
 
     def _let_go(self) -> None:
         if self._holds_one:
@@ -133,11 +138,6 @@ async def read(app: FastAPI, services: Services, client: httpx.AsyncClient) -> A
 
 
 @pytest.fixture
-async def _no_records(services: Services) -> None:
-    await Export.get_pymongo_collection().delete_many({})
-
-
-@pytest.fixture
 async def other(services: Services, client: httpx.AsyncClient) -> Callable[..., dict[str, str]]:
     """The headers of another caller, with these scopes or all but the administrator's."""
     await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=[]).insert()
@@ -160,7 +160,8 @@ def stored(services: Services) -> AsyncCollection[Document]:
 async def fill(stored: AsyncCollection[Document], count: int) -> list[ObjectId]:
     """Small users; their ids, which count from 1."""
     ids = [ObjectId(f"{number:024x}") for number in range(1, count + 1)]
-    await stored.insert_many([{"_id": key, "name": "n", "email": f"{key}@example.org", "age": 1} for key in ids])
+    if ids:
+        await stored.insert_many([{"_id": key, "name": "n", "email": f"{key}@example.org", "age": 1} for key in ids])
     return ids
 
 
@@ -177,6 +178,12 @@ async def records(client: httpx.AsyncClient, **params: str) -> list[Document]:
     assert response.status_code == 200, response.text
     items: list[Document] = response.json()["items"]
     return items
+
+
+def read_as(read: Read, file_format: str) -> Reader:
+    """Starts to read one of SENT_FORMATS."""
+    file_format, _, encoding = file_format.partition(" as ")
+    return read(f"/api/v1/users/export/{file_format}", **{"Accept-Encoding": encoding})
 
 
 def rows_of(content: bytes) -> list[dict[str, str]]:
@@ -318,13 +325,12 @@ async def test_what_a_cell_cannot_hold_is_cut_and_counted(client: httpx.AsyncCli
 # What is remembered
 
 
-@pytest.mark.parametrize("file_format", [*FORMATS, "csv as gzip"])
+@pytest.mark.parametrize("file_format", SENT_FORMATS)
 async def test_a_record_is_complete_before_the_answer_is(
     client: httpx.AsyncClient, read: Read, stored: AsyncCollection[Document], file_format: str
 ) -> None:
     await fill(stored, 3 * BATCH_DOCUMENTS + 1)
-    file_format, _, encoding = file_format.partition(" as ")
-    reader = read(f"/api/v1/users/export/{file_format}", **{"Accept-Encoding": encoding})
+    reader = read_as(read, file_format)
     headers = await reader.start()
     states = [(await record_of(client, headers))["state"]]
     sizes = []
@@ -338,10 +344,79 @@ async def test_a_record_is_complete_before_the_answer_is(
 
     assert states[:2] == ["running", "running"]
     assert states == sorted(states, reverse=True), "it went back"
-    # What ends the answer, and with it what ends the file, where its format has such an end.
+    # What ends the answer, and with it what ends the file.
     assert states[-2:] == ["complete", "complete"]
     assert sizes[-1] == 0
-    assert (sizes[-2] > 0) == (file_format in {"xlsx", "json", "parquet"} or encoding == "gzip")
+    assert sizes[-2] > 0
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("file_format", SENT_FORMATS)
+async def test_the_last_bytes_of_a_small_file_find_it_complete_too(
+    client: httpx.AsyncClient, read: Read, stored: AsyncCollection[Document], file_format: str, count: int
+) -> None:
+    await fill(stored, count)
+    reader = read_as(read, file_format)
+    headers = await reader.start()
+    states = []
+
+    while (message := await reader.next())["more_body"]:
+        if message["body"]:
+            states.append((await record_of(client, headers))["state"])
+
+    assert (file_format, count) == ("ndjson", 0) or states[-1] == "complete"  # of nothing there are no last bytes
+
+
+@asynccontextmanager
+async def no_record_complete(services: Services) -> AsyncIterator[None]:
+    """MongoDB takes none that says so."""
+    database = services.database.handle
+    await database.command("collMod", "exports", validator={"state": {"$ne": "complete"}})
+    try:
+        yield
+    finally:
+        await database.command("collMod", "exports", validator={})
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH_DOCUMENTS + 1])
+@pytest.mark.parametrize("file_format", SENT_FORMATS)
+async def test_a_file_whose_record_cannot_be_complete_stays_short(
+    services: Services, read: Read, stored: AsyncCollection[Document], file_format: str, count: int
+) -> None:
+    await fill(stored, count)
+    whole = read_as(read, file_format)
+    await whole.start()
+    size = len(await whole.rest())
+    short = read_as(read, file_format)
+    headers = await short.start()
+
+    async with no_record_complete(services):
+        with pytest.raises(
+            RuntimeError, match="response already started"
+        ):  # which the server answers by closing the connection
+            await short.rest()
+
+    assert short.size < size or (file_format, count) == ("ndjson", 0)
+    record = await Export.get(PydanticObjectId(headers["export-id"]))
+    assert record is not None
+    assert record.state == "failed"
+
+
+async def test_a_file_starts_while_its_first_rows_are_still_encoded(
+    services: Services, read: Read, stored: AsyncCollection[Document]
+) -> None:
+    await fill(stored, 10)
+    pool = services.exporter._pool
+    busy = [await pool._idle.get() for _ in range(pool.size)]
+    try:
+        reader = read(f"{EXPORT}?fields=name")
+        await reader.start()
+
+        assert (await reader.next())["body"] == b"name\r\n"
+    finally:
+        for worker in busy:
+            pool._idle.put_nowait(worker)
+    assert await reader.rest() == b"n\r\n" * 10
 
 
 async def test_a_record_says_how_far_an_export_is(

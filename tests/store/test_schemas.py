@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.documents.base import SERVER_FIELDS
+from service.documents.batches import decode_batch
 from service.documents.fields import Field, Kind
 from service.documents.json_text import ExactNumber, dump_json, load_json
-from service.documents.presenter import Presenter, decode_batch
+from service.documents.presenter import Presenter
 from service.documents.registry import DocumentType
 from service.errors import Fault, ValidationFailedError
 from service.store.schemas import validate_body

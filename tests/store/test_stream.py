@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from service.api.dependencies import Services
 from service.auth.accounts import Account
-from service.documents.presenter import decode_batch
+from service.documents.batches import decode_batch
 from service.errors import DatabaseUnavailableError, InternalError, SnapshotUnavailableError
 from service.settings import Settings
 from service.store import stream

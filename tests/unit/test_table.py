@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-import bson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.documents.batches import decode_batch
 from service.documents.introspection import fields_of
-from service.documents.presenter import Presenter, decode_batch
+from service.documents.presenter import Presenter
 from service.documents.user import User
 from service.transfer.encoding import FormatName
 from service.transfer.formats import FORMATS
-from service.transfer.table import Table, parts_of
+from service.transfer.table import Table
 from tests.everything import Everything
 from tests.unit.made_up import batch_of, everything_documents, file_spec, made_file, odd_values
 
@@ -251,18 +251,3 @@ def test_an_exploded_document_is_there_for_each_element() -> None:
         {"id": 1, "name": "Ada", "profile": {"bio": "b", "addresses": {"city": "y"}}},
         {"id": 1, "name": "Bob"},
     ]
-
-
-@given(st.lists(st.integers(0, 300), max_size=30), st.integers(1, 7), st.integers(5, 1000))
-def test_the_parts_of_a_batch_are_all_of_it_and_no_larger_than_asked(
-    sizes: list[int], max_documents: int, max_bytes: int
-) -> None:
-    documents = [bson.encode({"_id": number, "text": "x" * size}) for number, size in enumerate(sizes)]
-
-    parts = list(parts_of(b"".join(documents), max_documents, max_bytes))
-
-    assert b"".join(parts) == b"".join(documents)
-    for part in parts:
-        count = len(bson.decode_all(part))
-        assert 1 <= count <= max_documents
-        assert len(part) <= max_bytes or count == 1

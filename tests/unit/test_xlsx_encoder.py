@@ -17,14 +17,14 @@ from openpyxl import Workbook, load_workbook
 from openpyxl.utils.escape import unescape
 from python_calamine import CalamineWorkbook
 
+from service.documents.batches import PART_BYTES
 from service.documents.fields import Field, Kind
 from service.documents.introspection import fields_of
 from service.documents.user import User
 from service.transfer import workbook, xlsx_encoder
 from service.transfer.encoding import About, FileSpec, Piece
-from service.transfer.table import PART_DOCUMENTS
 from service.transfer.workbook import MAX_SHEET_ROWS, XlsxFile
-from service.transfer.xlsx_encoder import CUT_MARK, MAX_CELL_LENGTH
+from service.transfer.xlsx_encoder import CUT_MARK, MAX_CELL_LENGTH, PIECE_ROWS
 from tests.unit.made_up import STARTED_AT, batch_of, file_spec, made_file, odd_values
 
 SPEC = file_spec([Field("a", Kind.TEXT), Field("day", Kind.DATE)], "xlsx")
@@ -264,10 +264,11 @@ def test_a_cell_is_the_same_whatever_else_is_in_its_column(values: list[Any]) ->
 
 
 def test_a_large_batch_is_several_pieces() -> None:
-    pieces = pieces_of(*({"a": number} for number in range(PART_DOCUMENTS * 2 + 1)))
+    half = {"a": "x" * (PART_BYTES // 2 - 50)}
+    pieces = pieces_of(*[half] * 5)
 
-    assert [piece.rows for piece in pieces] == [PART_DOCUMENTS, PART_DOCUMENTS, 1]
-    assert [inflated([piece]).count(b"<row>") for piece in pieces] == [PART_DOCUMENTS, PART_DOCUMENTS, 1]
+    assert [piece.rows for piece in pieces] == [2, 2, 1]
+    assert [inflated([piece]).count(b"<row>") for piece in pieces] == [2, 2, 1]
     assert [(piece.size, piece.crc) for piece in pieces] == [
         (len(inflated([piece])), zlib.crc32(inflated([piece]))) for piece in pieces
     ]
@@ -310,16 +311,16 @@ def test_a_piece_that_does_not_fit_goes_into_another_sheet(monkeypatch: pytest.M
 
 
 def test_no_sheet_has_more_rows_than_excel_takes() -> None:
-    (piece,) = pieces_of(*[{}] * PART_DOCUMENTS)
-    fitting = (MAX_SHEET_ROWS - 1) // PART_DOCUMENTS
+    (piece,) = pieces_of(*[{}] * PIECE_ROWS)
+    fitting = (MAX_SHEET_ROWS - 1) // PIECE_ROWS
     file = XlsxFile(SPEC)
-    told = About("things", "tester", STARTED_AT, (fitting + 1) * PART_DOCUMENTS, 0)
+    told = About("things", "tester", STARTED_AT, (fitting + 1) * PIECE_ROWS, 0)
 
     chunks = [file.start(), *(file.add(piece) for _ in range(fitting + 1)), file.end(told)]
 
     with zipfile.ZipFile(io.BytesIO(b"".join(chunks))) as archive:
         rows = [archive.read(f"xl/worksheets/sheet{number}.xml").count(b"<row") for number in (1, 2)]
-    assert rows == [fitting * PART_DOCUMENTS + 1, PART_DOCUMENTS + 1]  # each has its header
+    assert rows == [fitting * PIECE_ROWS + 1, PIECE_ROWS + 1]  # each has its header
 
 
 def test_a_sheet_that_is_just_full_is_not_followed_by_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
