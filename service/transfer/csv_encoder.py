@@ -1,4 +1,8 @@
-"""Rows as CSV: RFC 4180, UTF-8."""
+"""Rows as CSV: RFC 4180, UTF-8.
+
+An empty text is `""` and nothing is nothing, which PostgreSQL's COPY tells apart too. Only in a file of one column
+nothing is `""` as well, as an empty line would be no row, and so it comes back as an empty text.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,9 +12,9 @@ from typing import Any
 
 from bson import Decimal128, Int64, ObjectId
 
+from service.documents.batches import parts_of
 from service.documents.json_text import cell_text, time_text
 from service.transfer.encoding import DELIMITERS, Encode, FileSpec, Piece, PlainFile
-from service.transfer.table import parts_of
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 """What a spreadsheet would run, or what would look guarded already: either gets one ' more, and the importer takes
@@ -27,9 +31,15 @@ def guard_formula(text: str) -> str:
     return f"'{text}" if FORMULA.match(text) else text
 
 
+def unguard_formula(text: str) -> str:
+    """The text that was guarded so; one that was left as it was stays so."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text, 1) else text
+
+
 def csv_file(spec: FileSpec) -> PlainFile:
     """A CSV file, which starts with its header row; `bom` lets Excel see the UTF-8."""
-    header = _lines([[column.path] for column in spec.table().columns], DELIMITERS[spec.delimiter])
+    delimiter = DELIMITERS[spec.delimiter]
+    header = _lines([_quoted([column.path], delimiter) for column in spec.table().columns], delimiter)
     return PlainFile((("\ufeff" if spec.bom else "") + header).encode())
 
 
@@ -61,24 +71,36 @@ def csv_encoder(spec: FileSpec) -> Encode:
         pieces = []
         for part in parts_of(batch):
             rows, columns = table.cells(part)
-            pieces.append(Piece(_lines([write(column) for column in columns], delimiter).encode(), rows))
+            cells = [_told_from_nothing(_quoted(write(column), delimiter), column) for column in columns]
+            pieces.append(Piece(_lines(cells, delimiter).encode(), rows))
         return pieces
 
     return encode
 
 
-def _lines(columns: Sequence[list[str]], delimiter: str) -> str:
-    """Columns of text as lines.
+def csv_text(rows: Sequence[Sequence[str | None]]) -> str:
+    """Rows of texts as an export would write them."""
+    columns = list(zip(*rows, strict=True))
+    cells = [_quoted([guard_formula(text or "") for text in column], ",") for column in columns]
+    return _lines([_told_from_nothing(*pair) for pair in zip(cells, columns, strict=True)], ",")
 
-    As csv.writer does it, but a column of which nothing has to be quoted is looked at once, and not cell by cell.
-    """
-    quoted = [_quoted(column, delimiter) for column in columns]
-    if len(quoted) == 1:
-        quoted = [[text or '""' for text in quoted[0]]]  # a line with nothing on it would be no row
-    return "\r\n".join([*map(delimiter.join, zip(*quoted, strict=True)), ""])
+
+def _lines(columns: Sequence[list[str]], delimiter: str) -> str:
+    """Columns of cells as lines."""
+    if len(columns) == 1:
+        columns = [[cell or '""' for cell in columns[0]]]  # a line with nothing on it would be no row
+    return "\r\n".join([*map(delimiter.join, zip(*columns, strict=True)), ""])
+
+
+def _told_from_nothing(cells: list[str], values: Sequence[Any]) -> list[str]:
+    """The cells of these values, with `""` for each that is empty though there is a value."""
+    if "" not in cells or cells.count("") == values.count(None):
+        return cells
+    return [cell if cell or value is None else '""' for cell, value in zip(cells, values, strict=True)]
 
 
 def _quoted(column: list[str], delimiter: str) -> list[str]:
+    """As csv.writer does it, but a column of which nothing has to be quoted is looked at once, not cell by cell."""
     joined = "".join(column)
     if '"' in joined:
         return [
