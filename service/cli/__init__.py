@@ -6,13 +6,16 @@ from typing import NoReturn
 import typer
 
 from service.auth.passwords import WeakPasswordError
-from service.cli import accounts, database, export, serve
+from service.cli import accounts, database, export, import_file, seed, serve, template
 from service.cli.terminal import CommandError, in_one_line
 from service.errors import InternalError, ServiceError, StartupError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serve.serve)
 app.command("export")(export.export_documents)
+app.command("import")(import_file.import_file)
+app.command("template")(template.write_template)
+app.command("seed")(seed.seed_documents)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(database.app, name="database")
 

@@ -14,6 +14,9 @@ from service.store.embedded import embedded_server
 from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
+COMMAND_LINE = "command line"
+"""Who asks, in records; with its blank it is no account's name."""
+
 
 def read_settings() -> Settings:
     """The environment's. Raises StartupError with all their faults."""

@@ -1,7 +1,6 @@
 """`dossier export`."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
@@ -9,16 +8,17 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-import httpx
 import typer
 from rich.filesize import decimal
 
 from service.api.parameters import parse_parameters
 from service.api.responses import QUERY_CHARACTERS
-from service.cli.download import Incoming, draft_of, receive
+from service.cli.client import address_of, refuse_sign_in, sign_in_with
+from service.cli.download import Incoming, receive
 from service.cli.environment import find_type, read_settings, with_database
-from service.cli.sources import SignIn, from_database, from_service, with_password, with_token
-from service.cli.terminal import CommandError, ask_password
+from service.cli.output import check_place, chosen_format, draft_of
+from service.cli.sources import from_database, from_service
+from service.cli.terminal import heed_every_signal
 from service.exports import read_export_query
 from service.observability import configure_logging
 from service.transfer.formats import FORMATS
@@ -42,19 +42,17 @@ def export_documents(  # noqa: PLR0913 - the options of a command
     token_file: Annotated[Path | None, typer.Option(help="With --url: a file with an access token.")] = None,
 ) -> None:
     """Download what a list would show, as one file."""
-    _heed_every_signal()
-    chosen = _format(output, format_name)
-    _check_place(output)
+    heed_every_signal()
+    chosen = chosen_format(output, format_name, FORMATS)
+    check_place(output)
     text = quote(query.encode(errors="surrogateescape"), QUERY_CHARACTERS)  # as an address has it
     parse_parameters(text.encode())
     if url is not None:
-        where: Source = nullcontext(
-            from_service(_address(url), _sign_in(username, token_file), type_name, chosen, text)
-        )
-    elif username is None and token_file is None:
-        where = _from_our_database(type_name, chosen, text)
+        address, sign_in = address_of(url), sign_in_with(username, token_file)
+        where: Source = nullcontext(from_service(address, sign_in, type_name, chosen, text))
     else:
-        raise CommandError("--username and --token-file need --url: the database has accounts of its own")
+        refuse_sign_in(username, token_file)
+        where = _from_our_database(type_name, chosen, text)
     started = time.monotonic()
     with draft_of(output) as file, where as source:
         record = asyncio.run(receive(source, file, output.name))
@@ -68,35 +66,6 @@ def export_documents(  # noqa: PLR0913 - the options of a command
     print(", ".join(parts))
 
 
-def _heed_every_signal() -> None:
-    """Let each signal that ends a program end this one as Ctrl-C does, so that nothing half done is left."""
-
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-    signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        signal.signal(signal.SIGHUP, interrupt)
-
-
-def _format(output: Path, format_name: str | None) -> str:
-    chosen = output.suffix.removeprefix(".").lower() if format_name is None else format_name
-    if chosen not in FORMATS:
-        wrong = f"{output} does not end in a format" if format_name is None else f"there is no format {format_name!r}"
-        raise CommandError(f"{wrong}; one of {', '.join(FORMATS)} is expected, in the name or as --format")
-    return chosen
-
-
-def _check_place(output: Path) -> None:
-    """Refuse, before anybody is asked, what could never be written."""
-    place = output.resolve()
-    if not place.parent.is_dir():
-        raise CommandError(f"there is no directory {place.parent}")
-    if place.exists() and not place.is_file():
-        raise CommandError(f"{output} is there already, and is no file")
-
-
 @contextmanager
 def _from_our_database(type_name: str, format_name: str, query: str) -> Iterator[AbstractAsyncContextManager[Incoming]]:
     document_type = find_type(type_name)
@@ -104,21 +73,3 @@ def _from_our_database(type_name: str, format_name: str, query: str) -> Iterator
     configure_logging("critical")  # a person wants one line at the end, not what was overcome on the way
     with with_database(read_settings()) as settings:
         yield from_database(settings, document_type, asked)
-
-
-def _address(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
-        raise CommandError("--url is expected to be like http://127.0.0.1:8000")
-    return url
-
-
-def _sign_in(username: str | None, token_file: Path | None) -> SignIn:
-    if token_file is not None and username is None:
-        return with_token(token_file)
-    if username is not None and token_file is None:
-        return with_password(username, ask_password())
-    raise CommandError("--url needs either --username or --token-file")

@@ -12,10 +12,10 @@ import uvicorn
 from service.app import create_app
 from service.auth.accounts import Account, Accounts
 from service.cli.environment import open_repository, read_settings, with_database
+from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError
 from service.observability import configure_logging
-from service.samples import Sampler
 from service.server import LimitedHttpProtocol
 from service.settings import Settings
 from service.store.database import open_database
@@ -82,11 +82,9 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
             password = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
-        ids: dict[str, list[str]] = {}
         for document_type in sorted(types, key=_has_references):
-            documents = open_repository(settings, document_type)
-            if sample and not await documents.any():
-                ids[document_type.name] = await documents.load(Sampler(document_type, ids=ids).bodies(sample))
+            if sample and not await open_repository(settings, document_type).any():
+                await add_samples(settings, document_type, sample)
         return password
 
 

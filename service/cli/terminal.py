@@ -1,6 +1,8 @@
 """What commands say to a person, and ask."""
 
+import asyncio
 import getpass
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +17,40 @@ class CommandError(Exception):
     """The command cannot be done, and this text says why."""
 
 
+def heed_every_signal() -> None:
+    """Let each signal that ends a program end this one as Ctrl-C does, so that nothing half done is left."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, interrupt)
+
+
+def stop_if_interrupted() -> None:
+    """Raise CancelledError in a task that is cancelled, again: Python 3.11's wait_for, in the driver, can lose it."""
+    this = asyncio.current_task()
+    if this is not None and this.cancelling():
+        raise asyncio.CancelledError
+
+
 def in_one_line(problem: Mapping[str, Any]) -> str:
     """What a problem (RFC 9457) says: all its faults, where it has some."""
-    faults = [
-        f"{fault.get('pointer') or fault.get('parameter')}: {fault['message']}" for fault in problem.get("errors", [])
-    ]
-    return "; ".join(faults) or f"{problem['title']}: {problem['detail']}"
+    faults = [": ".join(filter(None, [_place(fault), fault["message"]])) for fault in problem.get("errors", [])]
+    return printable("; ".join(faults) or f"{problem['title']}: {problem['detail']}")
+
+
+def _place(fault: Mapping[str, Any]) -> str:
+    """Where a fault is: in a body, in a query string, in a file."""
+    in_file = [f"{name} {fault[name]}" for name in ("row", "column") if fault.get(name) is not None]
+    return fault.get("pointer") or fault.get("parameter") or ", ".join(in_file)
+
+
+def printable(text: str) -> str:
+    """The text in one line, which does nothing to a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def ask_password(prompt: str = "Password: ") -> str:

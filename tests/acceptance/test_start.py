@@ -51,10 +51,10 @@ def test_sample_names_are_in_several_scripts(service: Service, authorization: di
     assert not missing
 
 
-def test_sample_users_have_one_to_three_addresses(service: Service, authorization: dict[str, str]) -> None:
+def test_sample_users_have_up_to_three_addresses(service: Service, authorization: dict[str, str]) -> None:
     page = service.http.get("/api/v1/users", params={"limit": 1000}, headers=authorization).json()
 
-    assert {len(user["profile"]["addresses"]) for user in page["items"]} == {1, 2, 3}
+    assert {len(user["profile"]["addresses"]) for user in page["items"] if user["profile"]} == {0, 1, 2, 3}
 
 
 def test_a_second_start_keeps_data_and_accounts_and_loads_no_more_samples(home: Home) -> None:
