@@ -1,4 +1,4 @@
-"""Measures lists or exports: rates as ratios to simpler ways in the same run, first byte, and memory above idle."""
+"""Measures lists, exports or imports: rates as ratios to simpler ways in the same run, and memory above idle."""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bench_exports
+import bench_imports
 import bench_lists
 import httpx
 from pydantic import SecretStr
@@ -27,12 +28,14 @@ from service.store.repository import Limits, Repository
 
 DATABASE = "bench"
 PASSWORD = "bench password"
+MAX_BYTES = 2**32
+"""Of a file, so that there may be a million rows in it."""
 
 
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["exports", "lists"], default="exports")
+    parser.add_argument("what", nargs="?", choices=["exports", "imports", "lists"], default="exports")
     parser.add_argument("--documents", type=int, default=200_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
@@ -41,6 +44,8 @@ def main() -> None:
         with service(uri, directory) as (client, pid):
             if arguments.what == "lists":
                 bench_lists.measure(client, uri, DATABASE)
+            elif arguments.what == "imports":
+                bench_imports.measure(client, pid, uri, DATABASE)
             else:
                 bench_exports.measure(client, pid, uri, DATABASE)
 
@@ -63,6 +68,7 @@ def service(uri: str, directory: str) -> Iterator[tuple[httpx.Client, int]]:
         "DOSSIER_MONGODB_DATABASE": DATABASE,
         "DOSSIER_SECRET_KEY": secrets.token_hex(32),
         "DOSSIER_ADMIN_PASSWORD": PASSWORD,
+        "DOSSIER_IMPORT_MAX_BYTES": str(MAX_BYTES),
     }
     command = [Path(sys.executable).parent / "dossier", "serve", "--port", "0"]
     with (

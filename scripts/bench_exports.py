@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -182,10 +182,12 @@ def peak_memory(pid: int, idle: int) -> Iterator[list[float]]:
 
 
 def used_bytes(pid: int) -> int:
-    """The memory that the process and its children have in RAM, in which what they share counts once (PSS)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    rollups = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in (pid, *children)]
-    return sum(int(rollup.partition("\nPss:")[2].split()[0]) for rollup in rollups) * 1024
+    """The memory that the process and its descendants have in RAM, in which what they share counts once (PSS)."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(rollup.partition("\nPss:")[2].split()[0]) * 1024 + sum(map(used_bytes, map(int, children)))
+    return 0
 
 
 def mongoexports(uri: str, database: str, rows: int) -> dict[str, Callable[[], Measured]]:

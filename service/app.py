@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, exports, health
+from service.api import authentication, exports, health, imports
 from service.api.dependencies import Services
 from service.api.documents import document_router
 from service.api.openapi import install_openapi
@@ -17,10 +17,12 @@ from service.auth.tokens import TokenSigner
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
 from service.exports import open_exporter
+from service.imports.importer import open_importer
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.export_records import EXPORTS, Export
+from service.store.import_records import IMPORTS, Import
 from service.store.paging import CursorSigner
 from service.store.repository import Limits, Repository
 
@@ -47,8 +49,9 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
             raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
         async with (
-            open_database(chosen, [*document_classes, Account, Export]) as database,
-            open_exporter(chosen) as exporter,  # which ends first, while there is a database to write that to
+            open_database(chosen, [*document_classes, Account, Export, Import]) as database,
+            open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
+            open_importer(chosen) as importer,
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(chosen.secret_key.get_secret_value())
@@ -62,7 +65,10 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,
                 exporter=exporter,
-                exports=Repository(EXPORTS, limits, cursors),
+                importer=importer,
+                records={
+                    record_type.name: Repository(record_type, limits, cursors) for record_type in (EXPORTS, IMPORTS)
+                },
             )
             _settle_memory()
             yield {"services": services}
@@ -70,7 +76,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     app = FastAPI(
         title="Dossier",
         version="1",
-        description="Documents on MongoDB: create, search, page, export.",
+        description="Documents on MongoDB: create, search, page, export, import.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -81,7 +87,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     for document_type in types:
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
-    app.router.routes.extend(exports.router.routes)
+    app.router.routes.extend([*exports.router.routes, *imports.router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
     install_openapi(app, types, scopes)

@@ -13,13 +13,18 @@
     ├── DuplicateValueError      409  duplicate_value
     ├── WriteConflictError       409  write_conflict
     ├── PatchTestFailedError     409  patch_test_failed
+    ├── ImportRunningError       409  import_running
+    ├── ImportBrokenOffError     409  import_broken_off
     ├── RevisionMismatchError    412  revision_mismatch
     ├── BodyTooLargeError        413  body_too_large
     ├── UrlTooLongError          414  url_too_long
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
     ├── ValidationFailedError    422  validation_failed
     ├── InvalidFileError         422  invalid_file
+    ├── ImportRefusedError       422  import_refused
+    ├── IdempotencyKeyReusedError 422 idempotency_key_reused
     ├── TooManyExportsError      429  too_many_exports
+    ├── TooManyImportsError      429  too_many_imports
     ├── HeadersTooLargeError     431  headers_too_large
     ├── InternalError            500  internal_error
     ├── DatabaseUnavailableError 503  database_unavailable
@@ -124,7 +129,12 @@ class FaultyInputError(ServiceError):
 def _place(fault: Fault) -> str:
     in_file = [f"row {fault.row}" if fault.row else "", f"column {fault.column}" if fault.column else ""]
     place = fault.parameter or fault.pointer or ", ".join(filter(None, in_file)) or "the whole body"
-    return place if len(place) <= MAX_PLACE_LENGTH else f"{place[:MAX_PLACE_LENGTH]}…"
+    return cut(place, MAX_PLACE_LENGTH)
+
+
+def cut(text: str, length: int) -> str:
+    """The text, or so many characters of it and a mark."""
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 class InvalidQueryError(FaultyInputError):
@@ -239,6 +249,25 @@ class PatchTestFailedError(ServiceError):
     code = "patch_test_failed"
 
 
+class ImportRunningError(ServiceError):
+    """The same file is being imported at this moment."""
+
+    status = 409
+    code = "import_running"
+
+    def __init__(self, lease_seconds: int) -> None:
+        super().__init__(
+            "Look at its record, or send it again when that has ended.", headers={"Retry-After": str(lease_seconds)}
+        )
+
+
+class ImportBrokenOffError(ServiceError):
+    """The import broke off; what was written is told."""
+
+    status = 409
+    code = "import_broken_off"
+
+
 class RevisionMismatchError(ServiceError):
     """The document has changed since it was read."""
 
@@ -279,6 +308,33 @@ class InvalidFileError(FaultyInputError):
 
     status = 422
     code = "invalid_file"
+
+
+class ImportRefusedError(ServiceError):
+    """Nothing was imported, as some rows cannot be."""
+
+    status = 422
+    code = "import_refused"
+
+
+class IdempotencyKeyReusedError(ServiceError):
+    """This Idempotency-Key came with another request before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("The file or the query is another one: send it with a key of its own.")
+
+
+class TooManyImportsError(ServiceError):
+    """Enough imports are running already."""
+
+    status = 429
+    code = "too_many_imports"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} run at once; try again when one has ended.", headers={"Retry-After": "10"})
 
 
 class TooManyExportsError(ServiceError):

@@ -78,6 +78,18 @@ class Settings(BaseSettings):
     export_stall_seconds: float = Field(default=60.0, gt=0, le=3600)
     """How long an export waits for a client that reads nothing; past it the connection breaks."""
 
+    imports_at_once: int = Field(default=2, ge=1, le=50)
+    """How many imports one process runs together; more get 429."""
+
+    import_max_bytes: int = Field(default=104_857_600, ge=1024, le=10_737_418_240)
+    """Largest file to import; past it the answer is 413."""
+
+    import_max_rows: int = Field(default=2_000_000, ge=1, le=16_000_000)
+    """Most rows in one file."""
+
+    import_record_days: float = Field(default=30.0, gt=1, le=3650)
+    """How long it is remembered what was imported, by whom, and what became of it."""
+
     shutdown_grace_seconds: int = Field(default=10, ge=0, le=300)
     """How long running requests and exports may go on after SIGTERM."""
 

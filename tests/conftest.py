@@ -21,6 +21,8 @@ from service.documents.base import Record
 from service.documents.registry import DocumentType, check_types, registered_types
 from service.settings import Settings
 from service.store.embedded import embedded_server
+from service.store.export_records import Export
+from service.store.import_records import Import
 from tests.everything import Everything
 
 TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything]))
@@ -106,19 +108,24 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
-    document_classes: list[type[Record]] = [*(document_type.document_class for document_type in TYPES), Account]
-    for document_class in document_classes:
+    own: list[type[Record]] = [Account, Export, Import]
+    for document_class in [*(document_type.document_class for document_type in TYPES), *own]:
         await document_class.get_pymongo_collection().delete_many({})
+
+
+def client_of(app: FastAPI, services: Services) -> httpx.AsyncClient:
+    """An HTTP client of the service, which is made of these parts."""
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"services": services}}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=with_state), base_url="http://dossier")
 
 
 @pytest.fixture
 async def anonymous(app: FastAPI, services: Services, _empty_database: None) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the service over an empty database, without a token."""
-
-    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "state": {"services": services}}, receive, send)
-
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=with_state), base_url="http://dossier") as client:
+    async with client_of(app, services) as client:
         yield client
 
 

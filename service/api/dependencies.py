@@ -12,6 +12,7 @@ from service.auth.accounts import Accounts
 from service.auth.tokens import Caller, TokenSigner, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
+from service.imports.importer import Importer
 from service.settings import Settings
 from service.store.database import Database
 from service.store.repository import Repository
@@ -30,8 +31,9 @@ class Services:
     signer: TokenSigner
     scopes: Mapping[str, str]
     exporter: Exporter
-    exports: Repository
-    """The records of exports."""
+    importer: Importer
+    records: Mapping[str, Repository]
+    """Those of exports and of imports."""
 
 
 def services_of(request: Request) -> Services:

@@ -12,16 +12,29 @@ from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, rea
 from service.api.conditions import etag, if_match, is_not_modified
 from service.api.dependencies import authorize, services_of
 from service.api.exports import export_documents
-from service.api.parameters import export_parameters, header_parameter, list_parameters, read_parameters
+from service.api.imports import CSV, TEMPLATE_TYPES, import_documents, import_template
+from service.api.parameters import (
+    export_parameters,
+    header_parameter,
+    import_parameters,
+    list_parameters,
+    read_parameters,
+)
 from service.api.responses import described, document_response, page_response
 from service.api.routing import DirectRoute
+from service.api.uploads import BINARY, upload_body
 from service.documents.registry import DocumentType
 from service.errors import (
     AuthenticationError,
     BodyTooLargeError,
     DatabaseUnavailableError,
     DuplicateValueError,
+    IdempotencyKeyReusedError,
+    ImportBrokenOffError,
+    ImportRefusedError,
+    ImportRunningError,
     InsufficientScopeError,
+    InvalidFileError,
     InvalidHeaderError,
     InvalidQueryError,
     NotFoundError,
@@ -31,6 +44,7 @@ from service.errors import (
     ServiceError,
     SnapshotUnavailableError,
     TooManyExportsError,
+    TooManyImportsError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
     WriteConflictError,
@@ -46,6 +60,9 @@ ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScope
 ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
 SCHEMA_JSON = "application/schema+json"
 FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
+TemplateFormatName = Annotated[
+    str, Path(description="The kind of file.", json_schema_extra={"enum": [*TEMPLATE_TYPES]})
+]
 IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
 IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the document still has this entity tag.")
 ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, RevisionMismatchError)
@@ -111,6 +128,34 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     )
     async def export(request: Request, format_name: FormatName) -> Response:
         return await export_documents(request, repository(request), format_name)
+
+    @router.post(
+        "/import",
+        operation_id=f"import_{name}",
+        summary=f"Create or change {name} by a file",
+        dependencies=[_scope(name, "write")],
+        responses=_import_responses(),
+        openapi_extra=upload_body() | {"parameters": import_parameters(document_type)},
+    )
+    async def import_file(request: Request) -> Response:
+        return await import_documents(request, document_type)
+
+    @router.get(
+        "/import/template/{format_name}",
+        operation_id=f"get_{one}_import_template",
+        summary=f"An empty file of {name} to fill in",
+        dependencies=[_scope(name, "write")],
+        responses={
+            200: {
+                "description": "The file",
+                "headers": {"Content-Disposition": {"schema": {"type": "string"}}},
+                "content": dict.fromkeys(TEMPLATE_TYPES.values(), BINARY),
+            },
+            **problems(*ALWAYS, NotFoundError),
+        },
+    )
+    async def get_template(_request: Request, format_name: TemplateFormatName) -> Response:
+        return await import_template(document_type, format_name)
 
     @router.get(
         "/schema",
@@ -203,13 +248,33 @@ def _scope(name: str, action: str) -> SecurityParameter:
 
 def _file_contents(title: str) -> dict[str, Any]:
     """Each format's media type; of JSON, which is read as a value and not as a file, the schema too."""
-    contents: dict[str, Any] = {
-        file_format.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
-        for file_format in FORMATS.values()
-    }
+    contents: dict[str, Any] = {file_format.media_type.partition(";")[0]: BINARY for file_format in FORMATS.values()}
     item = {"$ref": REF_TEMPLATE.format(model=f"{title}Item")}
     contents[JSON] = {"schema": {"type": "array", "items": item}}
     return contents
+
+
+def _import_responses() -> dict[int | str, dict[str, Any]]:
+    """The report, or the problem that has it; of rows that failed, whoever prefers CSV gets those."""
+    responses = {
+        200: described("Import", "What became of each row", "Import-Id", "Idempotency-Replayed"),
+        **problems(
+            *ALWAYS,
+            BodyTooLargeError,
+            IdempotencyKeyReusedError,
+            ImportBrokenOffError,
+            ImportRefusedError,
+            ImportRunningError,
+            InvalidFileError,
+            InvalidHeaderError,
+            InvalidQueryError,
+            TooManyImportsError,
+            UnsupportedMediaTypeError,
+        ),
+    }
+    for status in (200, ImportBrokenOffError.status, ImportRefusedError.status):
+        responses[status]["content"][CSV] = BINARY
+    return responses
 
 
 def _request_body(title: str, suffix: str, *media_types: str) -> dict[str, Any]:

@@ -1,36 +1,24 @@
-"""Exports over HTTP: files as they are made, and the records of those that were."""
+"""Exports over HTTP: files as they are made."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import replace
-from typing import Any
 
-from fastapi import APIRouter, Request, Response, Security
+from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
-from service.api.dependencies import authorize, caller_of, services_of
-from service.api.parameters import list_parameters, read_parameters
-from service.api.responses import described, document_response, page_response
-from service.api.routing import DirectRoute
-from service.auth.scopes import ACCOUNTS_ADMIN
-from service.errors import (
-    AuthenticationError,
-    DatabaseUnavailableError,
-    InvalidQueryError,
-    NotFoundError,
-    QueryTooExpensiveError,
-    problems,
-)
+from service.api.dependencies import caller_of, services_of
+from service.api.negotiation import accepts
+from service.api.parameters import read_parameters
+from service.api.records import record_router
 from service.exports import Asker, read_export_query
 from service.store.export_records import EXPORTS
-from service.store.query import read_list_query
 from service.store.repository import Repository
 from service.transfer.formats import FORMATS
 
-router = APIRouter(prefix="/api/v1/exports", tags=["exports"], default_response_class=Response, route_class=DirectRoute)
+router = record_router(EXPORTS)
 
 
 class FileStream(Response):
@@ -95,7 +83,7 @@ async def export_documents(request: Request, documents: Repository, format_name:
     text = request.scope["query_string"].decode("ascii", "backslashreplace")
     query = read_export_query(documents.document_type, format_name, read_parameters(request), text)
     file_format = FORMATS[query.spec.format_name]
-    is_gzipped = not file_format.is_compressed and _takes_gzip(request)
+    is_gzipped = not file_format.is_compressed and accepts(request, "accept-encoding", "gzip", "x-gzip")
     asker = Asker(caller.account_id, caller.username, get_contextvars().get("request_id"))
     export = await services.exporter.start(documents, query, asker, is_gzipped=is_gzipped)
     headers = {
@@ -110,54 +98,3 @@ async def export_documents(request: Request, documents: Repository, format_name:
         media_type=file_format.media_type,
         stall_seconds=services.settings.export_stall_seconds,
     )
-
-
-def _takes_gzip(request: Request) -> bool:
-    """Whether the client asks for it (RFC 9110 §12.5.3): `gzip` or `*`, and not with a weight of 0."""
-    weights: dict[str, str] = {}
-    for item in ",".join(request.headers.getlist("accept-encoding")).lower().split(","):
-        coding, _, weight = item.partition(";")
-        weights[coding.strip()] = weight.strip().removeprefix("q=").strip()
-    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", "0")))
-    return weight.strip("0.") != "" or weight == ""
-
-
-@router.get(
-    "",
-    operation_id="list_exports",
-    summary="A page of the exports that the caller asked for",
-    dependencies=[Security(authorize, scopes=[])],
-    responses={
-        200: described("ExportPage", "A page", "Link"),
-        **problems(AuthenticationError, DatabaseUnavailableError, InvalidQueryError, QueryTooExpensiveError),
-    },
-    openapi_extra={"parameters": list_parameters(EXPORTS)},
-)
-async def list_exports(request: Request) -> Response:
-    """All of everybody's with `accounts:admin`; filtered, sorted and paged as documents are."""
-    query = read_list_query(EXPORTS, read_parameters(request))
-    selection = query.selection
-    own = {"$and": [_seen_by(request), selection.filter]}
-    page = await services_of(request).exports.page(replace(query, selection=replace(selection, filter=own)))
-    return page_response(request, page)
-
-
-@router.get(
-    "/{export_id}",
-    operation_id="get_export",
-    summary="One export: how far it is, or what became of it",
-    dependencies=[Security(authorize, scopes=[])],
-    responses={
-        200: described("Export", "The record", "ETag"),
-        **problems(AuthenticationError, DatabaseUnavailableError, NotFoundError),
-    },
-)
-async def get_export(request: Request, export_id: str) -> Response:
-    """The caller's own; with `accounts:admin` anybody's. What is not theirs is not there."""
-    return document_response(await services_of(request).exports.get(export_id, _seen_by(request)))
-
-
-def _seen_by(request: Request) -> dict[str, Any]:
-    """What the records that the caller may see have in common."""
-    caller = caller_of(request)
-    return {} if ACCOUNTS_ADMIN in caller.scopes else {"account_id": caller.account_id}

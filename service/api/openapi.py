@@ -11,8 +11,9 @@ from starlette.staticfiles import StaticFiles
 
 from service.documents.registry import DocumentType
 from service.store.export_records import EXPORTS
+from service.store.import_records import IMPORTS
 from service.store.patching import MAX_OPERATIONS
-from service.store.schemas import component_schemas
+from service.store.schemas import REF_TEMPLATE, component_schemas
 
 ASSETS = "/docs/assets"
 
@@ -48,9 +49,17 @@ SCHEMAS: Mapping[str, Any] = {
                 "items": {
                     "type": "object",
                     "required": ["code", "message"],
-                    "properties": {"pointer": TEXT, "parameter": TEXT, "code": TEXT, "message": TEXT},
+                    "properties": {
+                        "pointer": TEXT,
+                        "parameter": TEXT,
+                        "row": {"type": "integer", "description": "Of a file, as a spreadsheet shows it."},
+                        "column": TEXT,
+                        "code": TEXT,
+                        "message": TEXT,
+                    },
                 },
             },
+            "report": {"$ref": REF_TEMPLATE.format(model="Import")},
             "current": {"type": "object", "description": "With `revision_mismatch`: the document as it is now."},
         },
     },
@@ -103,7 +112,7 @@ def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _drop_framework_errors(document)
             components = document["components"]
-            components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS])}
+            components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS, IMPORTS])}
             components["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"] = dict(scopes)
             app.openapi_schema = document
         return app.openapi_schema

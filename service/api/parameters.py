@@ -11,6 +11,7 @@ from service.documents.fields import Kind
 from service.documents.registry import DocumentType
 from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, OBJECT_ID, TIME
 from service.errors import Fault, InvalidQueryError
+from service.imports.query import MODES, ON_ERROR, key_fields
 from service.store.operators import operators_of
 from service.store.query import COUNT_MODES, DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP, MAX_SORT_FIELDS, PARAMETERS
 from service.store.regex import MAX_PATTERN_LENGTH
@@ -63,6 +64,14 @@ def header_parameter(name: str, description: str) -> dict[str, Any]:
     """A header of entity tags that a route reads, as OpenAPI shows it."""
     return _parameter(name, description, pattern=ENTITY_TAGS) | {"in": "header"}
 
+
+IDEMPOTENCY_KEY = _parameter(
+    "Idempotency-Key",
+    "The same request with the same key, within a day, is answered and not done again.",
+    minLength=1,
+    maxLength=255,
+    pattern="^[!-~]+$",
+) | {"in": "header"}
 
 SEARCH_PARAMETERS = [
     _parameter(
@@ -124,17 +133,44 @@ def list_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
 
 def export_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
     """What a type's export takes."""
-    fields = document_type.fields
-    arrays = [path for path, field in fields.items() if field.is_array and not _is_inside_an_array(document_type, path)]
-    explode = [
-        _parameter("explode", "An array that gets a row for each of its elements: `profile.addresses`.", enum=arrays)
-    ]
     return [
-        *(explode if arrays else []),
+        *_explode_parameter(document_type, "An array that gets a row for each of its elements: `profile.addresses`."),
         *FILE_PARAMETERS,
         *_selection_parameters(document_type),
         *_filter_parameters(document_type),
     ]
+
+
+def import_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    """What a type's import takes."""
+    keys = key_fields(document_type)
+    return [
+        _parameter("mode", "`create`: all are new; `upsert`: those that are there are changed.", enum=list(MODES)),
+        _parameter("key", "`upsert`: the field by which a row finds its document; by default `id`.", enum=keys),
+        _parameter(
+            "on_error",
+            "`abort`: nothing is written unless every row is good; `skip`: the good ones are.",
+            enum=list(ON_ERROR),
+            default="abort",
+        ),
+        _parameter("dry_run", "Only report what would become of it.", type="boolean", default=False),
+        *_explode_parameter(document_type, "An array that has a row for each of its elements in the file."),
+        _parameter("sheet", "XLSX: the name of the sheet; by default the first."),
+        _parameter("delimiter", "CSV: what stands between cells; by default found out.", enum=list(DELIMITERS)),
+        _parameter(
+            "raw",
+            "CSV: leave the apostrophe that stands before what looks like a formula.",
+            type="boolean",
+            default=False,
+        ),
+        IDEMPOTENCY_KEY,
+    ]
+
+
+def _explode_parameter(document_type: DocumentType, description: str) -> list[dict[str, Any]]:
+    fields = document_type.fields
+    arrays = [path for path, field in fields.items() if field.is_array and not _is_inside_an_array(document_type, path)]
+    return [_parameter("explode", description, enum=arrays)] if arrays else []
 
 
 def _is_inside_an_array(document_type: DocumentType, path: str) -> bool:

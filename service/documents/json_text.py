@@ -30,9 +30,7 @@ def load_json(body: bytes) -> Any:
     Raises InvalidJsonError.
     """
     try:
-        return json.loads(
-            body.decode(), object_pairs_hook=_unique_keys, parse_float=_exact_number, parse_constant=_refuse_constant
-        )
+        return DECODER.decode(body.decode())
     except UnicodeDecodeError:
         raise InvalidJsonError("this is not UTF-8") from None
     except RecursionError:
@@ -48,7 +46,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _exact_number(text: str) -> float | ExactNumber:
+def exact_number(text: str) -> float | ExactNumber:
+    """The number that a text says, as a float if that is the same."""
     number = float(text)
     try:
         return number if Decimal(repr(number)) == Decimal(text) else ExactNumber(text)
@@ -58,6 +57,9 @@ def _exact_number(text: str) -> float | ExactNumber:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=exact_number, parse_constant=_refuse_constant)
 
 
 def dump_json(value: Any) -> bytes:

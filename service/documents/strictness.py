@@ -22,42 +22,61 @@ TEXT_RULES = {
 
 def strict_values(value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "") -> Any:
     """The value of a path, with ExactNumbers as plain text or floats; what is not strictly of its kind is a fault."""
-    return _strict(value, fields, faults, path, None)
+    return _Walk(fields, faults).value(value, path, None)
 
 
-def _strict(value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str, place: Place) -> Any:
-    if isinstance(value, list):
-        _refuse_twins(value, fields.get(path), faults, place)
-        return [_strict(inner, fields, faults, path, (place, position)) for position, inner in enumerate(value)]
-    field = fields.get(path)
-    if isinstance(value, dict):
-        is_free = field is not None and field.kind is not Kind.OBJECT  # free JSON, or no object at all
+class _Walk:
+    """Goes through a value, and notes what is wrong."""
+
+    def __init__(self, fields: Mapping[str, Field], faults: list[Fault]) -> None:
+        self._fields = fields
+        self._faults = faults
+
+    def value(self, value: Any, path: str, place: Place) -> Any:
+        """What is at this place, for the field of this path."""
+        kind = type(value)
+        field = self._fields.get(path)
+        if kind is str and field is not None and field.kind is Kind.TEXT and not field.is_email:
+            return value  # as most values are
+        if kind is list:
+            self._refuse_twins(value, field, place)
+            return [self.value(inner, path, (place, position)) for position, inner in enumerate(value)]
+        if kind is dict:
+            is_free = field is not None and field.kind is not Kind.OBJECT  # free JSON, or no object at all
+            return self._members(value, path if is_free else None, f"{path}." if path else "", place)
+        return self._scalar(value, field, place)
+
+    def _members(self, value: Mapping[str, Any], free_path: str | None, prefix: str, place: Place) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for name, inner in value.items():
-            inner_path = path if is_free else f"{path}.{name}" if path else name
-            if is_free or inner_path in fields:
-                members[name] = _strict(inner, fields, faults, inner_path, (place, name))
+            path = prefix + name if free_path is None else free_path
+            if free_path is not None or path in self._fields:
+                members[name] = self.value(inner, path, (place, name))
             else:
-                faults.append(Fault("unknown_field", "there is no such field", pointer_of((place, name))))
+                self._note("unknown_field", "there is no such field", (place, name))
         return members
-    kind = (field.inner or field.kind) if field else Kind.JSON
-    fault = _fault(value, kind, is_email=field is not None and field.is_email)
-    if fault is not None:
-        faults.append(Fault(*fault, pointer_of(place)))
-    if isinstance(value, ExactNumber):
-        return str(value) if kind is Kind.DECIMAL else float(value)
-    return value
 
+    def _scalar(self, value: Any, field: Field | None, place: Place) -> Any:
+        kind = (field.inner or field.kind) if field else Kind.JSON
+        fault = _fault(value, kind, is_email=field is not None and field.is_email)
+        if fault is not None:
+            self._note(*fault, place)
+        if isinstance(value, ExactNumber):
+            return str(value) if kind is Kind.DECIMAL else float(value)
+        return value
 
-def _refuse_twins(elements: list[Any], field: Field | None, faults: list[Fault], place: Place) -> None:
-    if field is None or not field.is_set:
-        return
-    seen: set[bytes] = set()
-    for position, element in enumerate(elements):
-        text = dump_json(element)
-        if text in seen:
-            faults.append(Fault("duplicate_element", "this comes twice", pointer_of((place, position))))
-        seen.add(text)
+    def _refuse_twins(self, elements: list[Any], field: Field | None, place: Place) -> None:
+        if field is None or not field.is_set:
+            return
+        seen: set[bytes] = set()
+        for position, element in enumerate(elements):
+            text = dump_json(element)
+            if text in seen:
+                self._note("duplicate_element", "this comes twice", (place, position))
+            seen.add(text)
+
+    def _note(self, code: str, message: str, place: Place) -> None:
+        self._faults.append(Fault(code, message, pointer_of(place)))
 
 
 def _fault(value: Any, kind: Kind, *, is_email: bool) -> tuple[str, str] | None:

@@ -24,6 +24,7 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 INVALID_KEY = "a key is not empty and has no $, . or NUL in it"
 MEANINGFUL = re.compile(r"[$.\0]")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+INTEGER = re.compile("[+-]?[0-9]{1,19}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,6})?")
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,3}0*)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
@@ -41,25 +42,32 @@ class UnstorableError(ValueError):
 
 def to_stored(value: Any, faults: list[Fault]) -> Any:
     """The value as BSON keeps it; what cannot be kept is added to `faults` with its RFC 6901 pointer."""
-    return _to_stored(value, faults, None, 1)
+    return store_nested(value, faults, None, 1)
 
 
-def _to_stored(value: Any, faults: list[Fault], place: "Place", depth: int) -> Any:
-    convert = _scalars.get(type(value))
-    if convert is None:
+def store_nested(value: Any, faults: list[Fault], place: "Place", depth: int) -> Any:
+    """The same for what is at some place, so deep in a document."""
+    if type(value) not in _scalars:
         members = _members(value, faults, place)
         if members is not None:
             if depth > MAX_DEPTH:
                 faults.append(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer_of(place)))
                 return None
-            stored = [(name, _to_stored(inner, faults, (place, name), depth + 1)) for name, inner in members]
+            stored = [(name, store_nested(inner, faults, (place, name), depth + 1)) for name, inner in members]
             return [inner for _, inner in stored] if isinstance(value, ARRAYS) else dict(stored)
-        convert = next((convert for kind, convert in _scalars.items() if isinstance(value, kind)), _as_it_is)
     try:
-        return convert(value)
+        return stored_scalar(value)
     except UnstorableError as error:
         faults.append(Fault("not_storable", str(error), pointer_of(place)))
         return None
+
+
+def stored_scalar(value: Any) -> Any:
+    """What is neither an array nor an object, as BSON keeps it. Raises UnstorableError."""
+    convert = _scalars.get(type(value))
+    if convert is None:
+        convert = next((convert for kind, convert in _scalars.items() if isinstance(value, kind)), _as_it_is)
+    return convert(value)
 
 
 def _members(value: Any, faults: list[Fault], place: "Place") -> Iterable[tuple[str | int, Any]] | None:
@@ -168,7 +176,7 @@ def parse_text(field: Field, text: str) -> Any:
 
 
 def _parse_integer(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text):
+    if not INTEGER.fullmatch(text):
         raise ValueError("an integer is expected")
     return stored_integer(int(text))
 

@@ -23,10 +23,13 @@ COUNT_MODES: tuple[CountMode, ...] = ("capped", "exact", "estimated", "none")
 Choice = TypeVar("Choice", bound=str)
 SortKey = tuple[str, Literal[1, -1]]
 
-
-LIST_PARAMETERS = ("q", "q_mode", "sort", "fields", "limit", "skip", "count", "cursor")
-FILE_PARAMETERS = ("explode", "delimiter", "bom", "raw", "snapshot")
-PARAMETERS = frozenset({*LIST_PARAMETERS, *FILE_PARAMETERS})
+PARAMETERS = frozenset(
+    {
+        *("q", "q_mode", "sort", "fields"),
+        *("limit", "skip", "count", "cursor"),  # a list's
+        *("explode", "delimiter", "bom", "raw", "snapshot"),  # a file's
+    }
+)
 """Names that are never a filter, whatever the route: a field of such a name is written `limit__eq`."""
 
 
@@ -124,6 +127,11 @@ class QueryString:
         fields = self._fields()
         clauses = [*self._search(), *self._filters()]
         return Selection({"$and": clauses} if clauses else {}, sort, fields, tuple(self._patterns))
+
+    def refuse_others(self) -> None:
+        """Note a fault for each parameter that nobody has read."""
+        for name in dict.fromkeys(name for name, _ in self._parameters):
+            self.refuse(name, "unknown_parameter", f"there is no parameter {name!r}")
 
     def finish(self) -> None:
         """Raise InvalidQueryError if there was any fault."""

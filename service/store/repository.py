@@ -117,13 +117,11 @@ class Repository:
         Raises InvalidQueryError for a cursor that is not this query's, and QueryTooExpensiveError.
         """
         selection = query.selection
-        sorted_by = ["id" if path == "_id" else path for path, _ in selection.sort]
-        wanted = (*selection.fields, *sorted_by) if selection.fields else ()
         async with (
             self._query(selection.patterns),
             self._collection.find(
                 self._page_filter(query),
-                projection_of(self.document_type, wanted) if wanted else self._projection,
+                self._projection_for(selection),
                 sort=list(selection.sort),
                 skip=query.skip,
                 limit=query.limit + 1,
@@ -174,9 +172,14 @@ class Repository:
         collection = self._collection
         if from_secondaries:
             collection = collection.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
-        sorted_by = ["id" if path == "_id" else path for path, _ in selection.sort]
-        wanted = (*selection.fields, *sorted_by) if selection.fields else ()
-        return read_batches(collection, selection, projection_of(self.document_type, wanted), is_snapshot=is_snapshot)
+        return read_batches(collection, selection, self._projection_for(selection), is_snapshot=is_snapshot)
+
+    def _projection_for(self, selection: Selection) -> Mapping[str, int]:
+        """The projection that has what was asked for, and what the next page or batch goes on by."""
+        if not selection.fields:
+            return self._projection
+        sorted_by = ("id" if path == "_id" else path for path, _ in selection.sort)
+        return projection_of(self.document_type, (*selection.fields, *sorted_by))
 
     async def explain(self, selection: Selection) -> Mapping[str, Any]:
         """How MongoDB finds the selected documents: its plan, and what came of it."""
@@ -188,21 +191,18 @@ class Repository:
 
     async def insert(self, body: Any) -> Presented:
         """A new document. Raises ValidationFailedError and DuplicateValueError."""
-        stored = self._new(body)
+        stored = new_document(ObjectId(), validate_body(self.document_type, body))
         with self._operation():
             await self._collection.insert_one(stored)
         return self._presenter.present(stored)
-
-    def _new(self, body: Any) -> dict[str, Any]:
-        fields = validate_body(self.document_type, body)
-        moment = now().replace(tzinfo=None)
-        return {"_id": ObjectId(), **fields, "created_at": moment, "updated_at": moment, "revision": 1}
 
     async def load(self, bodies: Iterable[Any]) -> list[str]:
         """Many new documents; their ids. Raises as `insert`, for the first that is at fault."""
         ids: list[str] = []
         waiting = iter(bodies)
-        while batch := [self._new(body) for body in islice(waiting, LOAD_BATCH)]:
+        while batch := [
+            new_document(ObjectId(), validate_body(self.document_type, body)) for body in islice(waiting, LOAD_BATCH)
+        ]:
             with self._operation():
                 await self._collection.insert_many(batch)
             ids += [str(stored["_id"]) for stored in batch]
@@ -243,24 +243,15 @@ class Repository:
         """Remove a document. Raises NotFoundError and RevisionMismatchError."""
         key = self._key(document_id)
         with self._operation():
-            deleted = await self._collection.find_one_and_delete(_at(key, revisions), {"_id": 1})
+            deleted = await self._collection.find_one_and_delete(at_revision(key, revisions), {"_id": 1})
         if deleted is None:
             raise _revision_mismatch(await self.get(document_id))
 
     async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
-        """One command: a pipeline, so that the server can keep `created_at` and count `revision` by itself."""
-        moment = now().replace(tzinfo=None)
-        kept = {
-            "created_at": {"$cond": [{"$eq": [{"$type": "$created_at"}, "date"]}, "$created_at", moment]},
-            "updated_at": moment,
-            "revision": {"$add": [{"$cond": [{"$in": [{"$type": "$revision"}, ["int", "long"]]}, "$revision", 0]}, 1]},
-        }
-        # $literal, because in a pipeline a text that starts with $ would be read as a field.
-        whole = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": fields}, kept]}
         with self._operation():
             stored = await self._collection.find_one_and_update(
-                _at(key, revisions),
-                [{"$replaceWith": whole}],
+                at_revision(key, revisions),
+                replacement(fields),
                 self._projection,
                 return_document=ReturnDocument.AFTER,
             )
@@ -283,7 +274,28 @@ def revision_of(document: Mapping[str, Any]) -> int:
     return revision if isinstance(revision, int) and not isinstance(revision, bool) else 0
 
 
-def _at(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
+def new_document(key: ObjectId, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a new document."""
+    moment = now().replace(tzinfo=None)
+    return {"_id": key, **fields, "created_at": moment, "updated_at": moment, "revision": 1}
+
+
+def replacement(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The update that replaces all of a document's own fields.
+
+    A pipeline, so that the server can keep `created_at` and count `revision` by itself.
+    """
+    moment = now().replace(tzinfo=None)
+    kept = {
+        "created_at": {"$cond": [{"$eq": [{"$type": "$created_at"}, "date"]}, "$created_at", moment]},
+        "updated_at": moment,
+        "revision": {"$add": [{"$cond": [{"$in": [{"$type": "$revision"}, ["int", "long"]]}, "$revision", 0]}, 1]},
+    }
+    # $literal, because in a pipeline a text that starts with $ would be read as a field.
+    return [{"$replaceWith": {"$mergeObjects": [{"_id": "$_id"}, {"$literal": fields}, kept]}}]
+
+
+def at_revision(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
     """The document, if it has one of these revisions."""
     if revisions is None:
         return {"_id": key}

@@ -15,6 +15,7 @@ from pydantic_core.core_schema import DatetimeSchema, DecimalSchema, DictSchema,
 
 from service.documents.base import SERVER_FIELDS, Record
 from service.documents.registry import DocumentType
+from service.documents.storer import Storer
 from service.documents.strictness import strict_values
 from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, TIME, pointer_to, to_stored
 from service.errors import Fault, ValidationFailedError
@@ -46,14 +47,24 @@ def validate_values(document_type: DocumentType, values: Mapping[str, Any], faul
         document: BaseModel = create_model_of(document_type).model_validate_json(orjson.dumps(values), strict=True)
         if _has_rules_of_its_own(document_type):
             document = document_type.document_class(**dict(document))
-        stored = to_stored(document, later)
+        stored = _storer_of(document_type).store(document, later)
     except ValidationError as error:
         later += [_fault(detail) for detail in error.errors(include_url=False)]
     known = {fault.pointer for fault in faults}
     all_faults = [*faults, *(fault for fault in later if fault.pointer not in known)]
     if all_faults:
         raise ValidationFailedError(all_faults)
-    return {name: stored[name] for name in create_model_of(document_type).model_fields}
+    return {name: stored[name] for name in _own_names(document_type)}
+
+
+@cache
+def _storer_of(document_type: DocumentType) -> Storer:
+    return Storer(document_type.fields)
+
+
+@cache
+def _own_names(document_type: DocumentType) -> tuple[str, ...]:
+    return tuple(create_model_of(document_type).model_fields)
 
 
 @cache

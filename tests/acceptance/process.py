@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,14 +24,27 @@ PASSWORD = "correct horse battery"
 LAST_CHUNK = b"0\r\n\r\n"
 """What ends a whole chunked answer (RFC 9112 §7.1)."""
 
-WITH_MORE_TYPES = """
-import sys
-import service.documents
-service.documents.__path__.append(sys.argv.pop(1))
+MORE_TYPES = "import service.documents; service.documents.__path__.append({!r})"
+"""As if the files of another folder lay in `service/documents/` too."""
+
+IN_TURN = """
+import contextlib, io, json, sys
 from service.cli import main
-main()
+ended = []
+for arguments, given in json.load(sys.stdin):
+    sys.argv = ["dossier", *arguments]
+    sys.stdin = io.StringIO(given)
+    output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            main()
+        except SystemExit as end:
+            for stream in (output, errors):
+                stream.flush()
+            ended.append([end.code, output.buffer.getvalue().decode(), errors.buffer.getvalue().decode()])
+json.dump(ended, sys.stdout)
 """
-"""`dossier`, as if the files of another folder lay in `service/documents/` too."""
+"""`dossier` with one list of arguments after the other, as to start Python for each takes a second."""
 
 T = TypeVar("T")
 
@@ -139,20 +152,30 @@ class Service:
 class Home:
     """A directory in which services run one after the other, with its data directory and nobody else's settings.
 
-    `types` is a folder with more document types than the registered ones.
+    `types` is a folder with more document types than the registered ones; `startup` is what each process runs first.
     """
 
-    def __init__(self, directory: Path, types: Path | None = None) -> None:
+    def __init__(self, directory: Path, types: Path | None = None, startup: str = "") -> None:
         self.directory = directory
         self.data_dir = directory / "data"
-        self._program = [sys.executable, "-c", WITH_MORE_TYPES, str(types)] if types else [str(DOSSIER)]
+        self._program = [str(DOSSIER)]
+        self._startup = "\n".join([MORE_TYPES.format(str(types)) if types else "", startup]).strip()
         self._services: list[Service] = []
 
     def environment(self, **settings: object) -> dict[str, str]:
         """A newcomer's, with these settings."""
         given = {f"DOSSIER_{name.upper()}": str(value) for name, value in settings.items()}
         base = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "DOSSIER_DATA_DIR": str(self.data_dir)}
-        return base | given
+        return base | given | self._python_path()
+
+    def _python_path(self) -> dict[str, str]:
+        """What lets each Python run `startup`, as its child processes are started anew."""
+        if not self._startup:
+            return {}
+        folder = self.directory / "startup"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(self._startup)
+        return {"PYTHONPATH": str(folder)}
 
     def launch(self, *arguments: str, **settings: object) -> Service:
         """`dossier serve` on a free port, not waited for."""
@@ -189,6 +212,22 @@ class Home:
             text=True,
             timeout=60,
         )
+
+    def run_in_turn(
+        self, commands: Iterable[tuple[Iterable[str], str]], **settings: object
+    ) -> list[tuple[int, str, str]]:
+        """Status, output and errors of each, from its arguments and its standard input."""
+        done = subprocess.run(
+            [sys.executable, "-c", IN_TURN],
+            check=True,
+            cwd=self.directory,
+            env=self.environment(**settings),
+            input=json.dumps([(list(arguments), given) for arguments, given in commands]),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=100,
+        )
+        return [(status, output, errors) for status, output, errors in json.loads(done.stdout)]
 
     @property
     def mongods(self) -> list[int]:

@@ -9,7 +9,6 @@ with ReplicaSet(directory) as replica_set, replica_set.home(directory) as home:
 
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -207,27 +206,23 @@ class ReplicaSet:
         return len({str(member["optime"]) for member in members}) == 1
 
     @contextmanager
-    def home(self, directory: Path, **patches: float) -> Iterator[Home]:
-        """A home whose services keep their documents here."""
-        home = _Home(directory, self.uri, patches)
+    def home(self, directory: Path, types: Path | None = None, **patches: float) -> Iterator[Home]:
+        """A home whose services keep their documents here; with these types more."""
+        home = _Home(directory, self.uri, types, patches)
         try:
             yield home
         finally:
             home.close()
 
 
-PATCHED = "import sys; from service.store import stream; {}; from service.cli import main; main()"
-
-
 class _Home(Home):
     """Has no mongod of its own. `patches` are constants of `service.store.stream` that tests have no time for."""
 
-    def __init__(self, directory: Path, uri: str, patches: dict[str, float]) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, uri: str, types: Path | None, patches: dict[str, float]) -> None:
+        assignments = [f"stream.{name} = {value!r}" for name, value in patches.items()]
+        startup = "; ".join(["from service.store import stream", *assignments]) if patches else ""
+        super().__init__(directory, types, startup)
         self._uri = uri
-        if patches:
-            assignments = "; ".join(f"stream.{name} = {value!r}" for name, value in patches.items())
-            self._program = [sys.executable, "-c", PATCHED.format(assignments)]
 
     @property
     def mongodb_uri(self) -> str:

@@ -9,7 +9,6 @@ import shlex
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,25 +28,6 @@ CLOSING_LINE = re.compile(
     r"(?P<name>\S+): (?P<rows>[\d,]+) rows, [\d.]+ (bytes|kB|MB), [\d.]+ s, SHA-256 (?P<sha256>[0-9a-f]{64})\n"
 )
 KEPT = b"what was there before\n"
-
-IN_TURN = """
-import contextlib, io, json, sys
-from service.cli import main
-ended = []
-for arguments, given in json.load(sys.stdin):
-    sys.argv = ["dossier", "export", *arguments]
-    sys.stdin = io.StringIO(given)
-    output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        try:
-            main()
-        except SystemExit as end:
-            for stream in (output, errors):
-                stream.flush()
-            ended.append([end.code, output.buffer.getvalue().decode(), errors.buffer.getvalue().decode()])
-json.dump(ended, sys.stdout)
-"""
-"""`dossier export` with one list of arguments after the other, as to start Python for each takes a second."""
 
 FORMATS = {
     "csv": "sort=name&age__gte=18&fields=name,age&delimiter=semicolon&bom=true",
@@ -128,17 +108,7 @@ def drafts(home: Home) -> list[Path]:
 
 def in_turn(home: Home, commands: Iterable[tuple[Iterable[str], str]]) -> list[tuple[int, str, str]]:
     """Status, output and errors of each, from its arguments and its standard input."""
-    done = subprocess.run(
-        [sys.executable, "-c", IN_TURN],
-        check=True,
-        cwd=home.directory,
-        env=home.environment(export_workers=1),
-        input=json.dumps([(list(arguments), given) for arguments, given in commands]),
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
-    return [(status, output, errors) for status, output, errors in json.loads(done.stdout)]
+    return home.run_in_turn(((("export", *arguments), given) for arguments, given in commands), export_workers=1)
 
 
 @pytest.fixture

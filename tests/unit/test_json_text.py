@@ -12,8 +12,8 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.documents.batches import decode_batch
 from service.documents.json_text import ExactNumber, InvalidJsonError, cell_text, dump_json, load_json
-from service.documents.presenter import decode_batch
 from service.documents.values import is_key, to_stored
 from service.errors import Fault
 

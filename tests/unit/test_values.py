@@ -10,10 +10,11 @@ from bson import Decimal128, Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.documents.batches import CODEC, decode_batch
 from service.documents.fields import Field, Kind
 from service.documents.introspection import fields_of
 from service.documents.json_text import MAX_DEPTH
-from service.documents.presenter import CODEC, Presenter, decode_batch
+from service.documents.presenter import Presenter
 from service.documents.values import (
     UnstorableError,
     is_key,
