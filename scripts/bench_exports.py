@@ -184,7 +184,8 @@ def peak_memory(pid: int, idle: int) -> Iterator[list[float]]:
 def used_bytes(pid: int) -> int:
     """The memory that the process and its descendants have in RAM, in which what they share counts once (PSS)."""
     with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")  # each thread has those that it has started
+        children = [child for task in tasks for child in task.read_text().split()]
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         return int(rollup.partition("\nPss:")[2].split()[0]) * 1024 + sum(map(used_bytes, map(int, children)))
     return 0

@@ -107,7 +107,6 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str) -> None:
 
 def show_imports(place: Place) -> None:
     """Rates and memory, beside simpler ways to do it."""
-    warm_up(place)
     idle = used_bytes(place.pid)
     ways: dict[str, Callable[[], Measured]] = {
         "loop": partial(plain_loop, place),
@@ -136,15 +135,6 @@ def show_imports(place: Place) -> None:
             f"{peaks[name]:.0f} MiB" if is_ours else "",
         )
     Console(width=140).print(table)
-
-
-def warm_up(place: Place) -> None:
-    """Let the service load what all imports share, which it keeps."""
-    place.client.post(
-        "/api/v1/users/import?dry_run=true",
-        content=b"name,email\nAda,ada@example.org\n",
-        headers={"Content-Type": "text/csv"},
-    ).raise_for_status()
 
 
 def imported(place: Place, idle: int, kind: str, query: str) -> Measured:

@@ -27,6 +27,7 @@
     ├── TooManyImportsError      429  too_many_imports
     ├── HeadersTooLargeError     431  headers_too_large
     ├── InternalError            500  internal_error
+    ├── ImportKilledError        500  import_killed
     ├── DatabaseUnavailableError 503  database_unavailable
     └── SnapshotUnavailableError 503  snapshot_unavailable
 
@@ -128,7 +129,8 @@ class FaultyInputError(ServiceError):
 
 def _place(fault: Fault) -> str:
     in_file = [f"row {fault.row}" if fault.row else "", f"column {fault.column}" if fault.column else ""]
-    place = fault.parameter or fault.pointer or ", ".join(filter(None, in_file)) or "the whole body"
+    whole = "the file" if fault.pointer is None else "the whole body"
+    place = fault.parameter or fault.pointer or ", ".join(filter(None, in_file)) or whole
     return cut(place, MAX_PLACE_LENGTH)
 
 
@@ -359,6 +361,16 @@ class InternalError(ServiceError):
 
     status = 500
     code = "internal_error"
+
+
+class ImportKilledError(ServiceError):
+    """The import's process was killed."""
+
+    status = 500
+    code = "import_killed"
+
+    def __init__(self) -> None:
+        super().__init__("Send the file again: what was written stays, and nothing comes twice.")
 
 
 class DatabaseUnavailableError(ServiceError):

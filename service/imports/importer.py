@@ -11,7 +11,7 @@ from pathlib import Path
 from bson import ObjectId
 
 from service.documents.registry import DocumentType
-from service.errors import DatabaseUnavailableError, InternalError, TooManyImportsError
+from service.errors import DatabaseUnavailableError, ImportKilledError, TooManyImportsError
 from service.imports.job import Job
 from service.imports.process import run_in_process
 from service.imports.query import ImportQuery
@@ -117,9 +117,8 @@ class Importer:
             has_ended = await run_in_process(job, lane_count, self._running)
         finally:
             if not has_ended:
-                error = InternalError("The import's process died; send the file again, and nothing comes twice.")
                 with suppress(DatabaseUnavailableError):
-                    await self._records.end(job.record, "failed", problem=error.members())
+                    await self._records.end(job.record, "failed", problem=ImportKilledError().members())
 
     async def end(self) -> None:
         """Kill what runs still; its files can be sent again."""

@@ -21,6 +21,9 @@ PART_ROWS = 500
 PART_BYTES = 1_048_576
 """What is decoded, checked and written at once, by whichever of both is reached first."""
 
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""MongoDB's limit."""
+
 MARSHAL_VERSION = 2
 """One that looks for nothing that is there twice, which takes longer than to write it."""
 
@@ -76,12 +79,15 @@ class Source:
             if len(chunk) >= PART_ROWS or size > PART_BYTES:
                 yield chunk
                 chunk, size = [], 0
+            start = size
             for row in group:
                 self.row_count += 1
                 if self.row_count > max_rows:
                     refuse_file("too_many_rows", f"at most {max_rows:,} rows are taken", row[0])
                 chunk.append(dumps(row, MARSHAL_VERSION))
                 size += len(chunk[-1])
+                if size - start > MAX_DOCUMENT_BYTES:
+                    refuse_file("document_too_large", "the rows of one document have at most 16 MiB", row[0])
         if chunk:
             yield chunk
 

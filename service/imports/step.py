@@ -12,13 +12,11 @@ from service.documents.registry import DocumentType
 from service.errors import Fault, ValidationFailedError
 from service.imports.decoding import Incoming
 from service.imports.report import Fate
+from service.imports.source import MAX_DOCUMENT_BYTES
 from service.store.bulk import BulkWriter
 from service.store.repository import new_document
 from service.store.schemas import validate_values
 from service.store.uniqueness import UniquenessCheck
-
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""MongoDB's limit."""
 
 
 @dataclass(frozen=True, slots=True)

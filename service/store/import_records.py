@@ -16,7 +16,13 @@ from pymongo.asynchronous.collection import AsyncCollection
 from service.documents.base import BEANIE_FIELDS, Part, Record, index, now
 from service.documents.registry import DocumentType
 from service.documents.values import to_stored
-from service.errors import DatabaseUnavailableError, DuplicateValueError, IdempotencyKeyReusedError, ImportRunningError
+from service.errors import (
+    DatabaseUnavailableError,
+    DuplicateValueError,
+    IdempotencyKeyReusedError,
+    ImportKilledError,
+    ImportRunningError,
+)
 from service.store.failures import operation
 from service.store.stream import RESUME_SECONDS
 
@@ -207,7 +213,8 @@ class ImportRecords:
         """Write down that an import has failed, if it gives no sign of life."""
         silent = {"$lt": ["$updated_at", {"$subtract": ["$$NOW", LEASE_SECONDS * 1000]}]}
         changes = {"state": "failed", "ended_at": "$updated_at", "lock": "$$REMOVE", "request_key": "$$REMOVE"}
-        return await self._update({"_id": key, "state": "running", "$expr": silent}, {}, changes)
+        values = {"problem": ImportKilledError().members()}
+        return await self._update({"_id": key, "state": "running", "$expr": silent}, values, changes)
 
     async def bury_all(self) -> None:
         """Write that down of all that are dead."""

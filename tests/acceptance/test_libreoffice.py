@@ -19,6 +19,8 @@ SAMPLES = 300
 CSV_OF_ALL_SHEETS = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,-1"
 """Commas, quotes, UTF-8, from the first line, as shown on the screen, and a file for each sheet."""
 
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
 HOSTILE = [
     *("=1+1", '=HYPERLINK("http://example.org")', "+1", "-1", "@SUM(A1)", "'", "'=1", "{=1}", "=cmd|' /C calc'!A0"),
     *("1", "007", "1e5", "1,5", "TRUE", "#N/A", "2026-01-01", "12:30", "50%", "€ 5", "1/2"),
@@ -72,18 +74,23 @@ def listed(service: Service, name: str) -> list[dict[str, Any]]:
 
 def sheets_of(office: str, directory: Path, content: bytes) -> dict[str, list[list[str]]]:
     """What each sheet shows."""
+    convert(office, directory, content, CSV_OF_ALL_SHEETS)
+    return {
+        path.stem.removeprefix("file-"): list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+        for path in (directory / "converted").glob("file-*.csv")
+    }
+
+
+def convert(office: str, directory: Path, content: bytes, target: str) -> None:
+    """What it makes of a workbook, in a folder of its own."""
     workbook = directory / "file.xlsx"
     workbook.write_bytes(content)
     profile = f"-env:UserInstallation=file://{directory}/profile"
-    command = [office, "--headless", "--norestore", profile, "--convert-to", CSV_OF_ALL_SHEETS, "--outdir", "."]
+    command = [office, "--headless", "--norestore", profile, "--convert-to", target, "--outdir", "converted"]
     converted = subprocess.run(
         [*command, str(workbook)], check=False, cwd=directory, capture_output=True, text=True, timeout=120
     )
     assert converted.returncode == 0, converted.stderr
-    return {
-        path.stem.removeprefix("file-"): list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
-        for path in directory.glob("file-*.csv")
-    }
 
 
 def shown(value: Any, path: str) -> str:
@@ -131,3 +138,23 @@ def test_a_workbook_shows_what_the_api_lists(
         "Cells cut": "0",
         "Complete": "yes",
     }
+
+
+@pytest.mark.parametrize(("name", "key"), [("users", "email"), ("items", "sku"), ("users", "id")])
+def test_a_workbook_that_was_opened_and_saved_changes_nothing(
+    office: str, service: Service, tmp_path: Path, name: str, key: str
+) -> None:
+    documents = listed(service, name)
+    exported = service.http.get(f"/api/v1/{name}/export/xlsx").content
+    convert(office, tmp_path, exported, "xlsx:Calc MS Excel 2007 XML")
+    saved = (tmp_path / "converted" / "file.xlsx").read_bytes()
+    assert saved != exported
+
+    answer = service.http.post(
+        f"/api/v1/{name}/import?mode=upsert&key={key}", content=saved, headers={"Content-Type": XLSX}
+    )
+
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["rows"], report["unchanged"]) == (len(documents), len(documents))
+    assert listed(service, name) == documents

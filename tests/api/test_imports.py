@@ -21,6 +21,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from service.api.dependencies import Services
 from service.auth.accounts import Account
 from service.documents.user import User
+from service.imports import importer
 from service.imports.importer import Importer
 from service.store.import_records import Import, ImportRecords
 from tests.conftest import CALLER_ID, client_of
@@ -139,8 +140,8 @@ def limited(app: FastAPI, services: Services, client: httpx.AsyncClient) -> Call
 
     def with_settings(**changes: Any) -> httpx.AsyncClient:
         settings = services.settings.model_copy(update=changes)
-        importer = Importer(settings, ImportRecords(settings.import_record_days, settings.operation_timeout_seconds))
-        made = client_of(app, replace(services, settings=settings, importer=importer))
+        own = Importer(settings, ImportRecords(settings.import_record_days, settings.operation_timeout_seconds))
+        made = client_of(app, replace(services, settings=settings, importer=own))
         made.headers["Authorization"] = client.headers["Authorization"]
         return made
 
@@ -413,6 +414,24 @@ async def test_failed_rows_of_a_workbook_are_csv_too(client: httpx.AsyncClient) 
     assert counts(await imported(client, corrected)) == {"rows": 1, "created": 1}
 
 
+async def test_all_rows_of_a_document_that_failed_come_back(client: httpx.AsyncClient) -> None:
+    header = ("email", "name", "profile.addresses.street", "profile.addresses.city", "profile.addresses.country")
+    rows = [
+        ("good@example.org", "n", "s", "c", "DE"),
+        ("nobody", "n", "first", "c", "DE"),
+        ("nobody", "n", "second", "c", "DE"),
+    ]
+
+    response = await send(client, csv_file(header, *rows), headers={"Accept": CSV}, on_error="skip")
+
+    corrected = response.content.replace(b"nobody", b"n@example.org")
+    assert corrected.count(b"n@example.org") == 2
+    report = await imported(client, corrected)
+    assert (report["rows"], report["created"]) == (2, 1)
+    [_, user] = await users(client)
+    assert [place["street"] for place in user["profile"]["addresses"]] == ["first", "second"]
+
+
 async def test_failed_lines_come_as_they_were(client: httpx.AsyncClient) -> None:
     lines = [b'{"name": "n", "email": "=, \\u4e2d"}', b"{", b'  {"name": 1}']
 
@@ -572,14 +591,14 @@ async def test_a_created_document_has_an_id_of_its_own_and_the_servers_fields(cl
 async def _no_two_of_an_age(services: Services) -> AsyncIterator[None]:
     """An index that somebody made by hand, so that nobody foresees what it refuses."""
     collection = User.get_pymongo_collection()
-    name = await collection.create_index("age", unique=True)
+    name = await collection.create_index("age", unique=True, partialFilterExpression={"age": {"$gt": 0}})
     yield
     await collection.drop_index(name)
 
 
 @pytest.mark.usefixtures("_no_two_of_an_age")
 async def test_what_nobody_foresaw_is_reported_with_what_was_written(client: httpx.AsyncClient) -> None:
-    late = [(f"n{number}", f"{number}@example.org", number) for number in range(10, 1510)]
+    late = [(f"n{number}", f"{number}@example.org", 0) for number in range(10, 1510)]
     content = csv_file(*people(1, 2), ("twin", "twin@example.org", 1), *late)
 
     problem = refused(await send(client, content), 409, "import_broken_off")
@@ -717,6 +736,21 @@ async def test_a_file_whose_import_died_goes_on_where_that_ended(
     assert (report["earlier"]["id"], report["earlier"]["state"]) == (first["id"], "failed")
     assert [user["id"] for user in await users(client)] == [user["id"] for user in before]
     assert (await client.get(f"{RECORDS}/{first['id']}")).json()["state"] == "failed"
+
+
+@pytest.mark.parametrize(("has_ended", "state"), [(True, "running"), (False, "failed")])
+async def test_an_import_of_which_nothing_is_known_is_no_success(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, state: str, *, has_ended: bool
+) -> None:
+    async def vanish(*_arguments: object) -> bool:
+        return has_ended
+
+    monkeypatch.setattr(importer, "run_in_process", vanish)
+
+    response = await send(client, FILES["csv"])
+
+    refused(response, 500, "internal_error")
+    assert [record["state"] for record in await records(client)] == [state]
 
 
 # How much, how many

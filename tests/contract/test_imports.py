@@ -18,6 +18,7 @@ from service.documents.base import SERVER_FIELDS
 from service.documents.fields import Kind
 from service.documents.limits import limits_of
 from service.documents.registry import DocumentType
+from service.imports.importer import SMALL_BYTES
 from service.imports.query import key_fields
 from service.store.import_records import IMPORTS
 from tests.conftest import TYPES
@@ -31,6 +32,9 @@ MEDIA_TYPES: Mapping[str, str] = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 TABLES = ["csv", "xlsx"]
+LARGE_BYTES = SMALL_BYTES * 3 // 2
+"""Of a file that several processes share."""
+
 UNKNOWN_ID = "0123456789abcdef01234567"
 
 every_type = pytest.mark.parametrize("document_type", TYPES, ids=lambda document_type: document_type.name)
@@ -209,10 +213,12 @@ async def test_every_kind_of_csv_comes_back(
 
 @every_type
 async def test_a_file_of_many_parts_is_one(client: httpx.AsyncClient, document_type: DocumentType) -> None:
-    count, unique = 2500, next(path for path in key_fields(document_type) if path != "id")
+    unique = next(path for path in key_fields(document_type) if path != "id")
+    count = LARGE_BYTES // len(json.dumps(document_type.example))
     lines = [json.dumps(body).encode() for body in bodies(document_type, count)]
     lines[1500] = lines[3]
     content = b"\n".join([*lines, b""])
+    assert len(content) > SMALL_BYTES
 
     response = await send(client, document_type, "ndjson", content, on_error="skip")
 

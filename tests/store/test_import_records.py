@@ -321,3 +321,13 @@ async def test_without_a_key_the_same_file_is_imported_again_and_the_record_says
         "unchanged": 0,
         "failed": 1,
     }
+
+
+async def test_one_that_runs_for_more_than_a_day_is_in_the_way_still(records: ImportRecords) -> None:
+    slow = await start(records, idempotency_key="k")
+    await set_back(slow.key, "created_at", hours=REPLAY_HOURS + 1)
+    await records.note_progress(slow.key, rows=1)
+
+    for idempotency_key in ("k", None):
+        with pytest.raises(ImportRunningError):
+            await start(records, idempotency_key=idempotency_key)

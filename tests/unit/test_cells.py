@@ -89,7 +89,7 @@ def test_each_kind_takes_what_people_and_exports_write(kind: Kind, cell: Cell, v
         (Kind.INTEGER, "1.5", "int_parsing"),
         (Kind.INTEGER, "1,000", "int_parsing"),
         (Kind.INTEGER, " 1", "int_parsing"),
-        (Kind.INTEGER, "1.5", "int_parsing"),
+        (Kind.INTEGER, "1_0", "int_parsing"),
         (Kind.INTEGER, "١", "int_parsing"),
         (Kind.INTEGER, True, "int_parsing"),
         (Kind.INTEGER, 1.0, "int_parsing"),

@@ -212,6 +212,13 @@ def test_there_are_not_more_rows_than_allowed() -> None:
     assert refused(lines({}, {}), "ndjson", max_rows=1) == [("too_many_rows", 2, None)]
 
 
+def test_the_rows_of_one_document_are_no_larger_than_a_document() -> None:
+    street = "x" * 1_000_000
+    rows = "".join(f"1,A,a@x.de,{street},c,DE\r\n" for _ in range(18))
+
+    assert refused(HEAD + rows) == [("document_too_large", 18, None)]
+
+
 @pytest.mark.parametrize("content", ["", "\r\n", 'name,email\r\nAda,ada@example.org\r\n"Bob', "name,email\r\nAda"])
 def test_a_file_that_is_broken_anywhere_is_refused_before_its_first_document(content: str) -> None:
     assert len(refused(content)) == 1
