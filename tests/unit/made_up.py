@@ -1,5 +1,6 @@
 """What tests make on the spot: document classes to read something off, documents, and files of them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,11 @@ from service.transfer.formats import FORMATS
 
 EXAMPLE: dict[str, Any] = {"json_schema_extra": {"examples": [{}]}}
 STARTED_AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - UTC without saying so
+
+
+def named(value: object) -> str:
+    """A name for a case that is the same in each process: without addresses in memory."""
+    return re.sub(" at 0x[0-9a-f]+", "", str(value))
 
 
 def record_class(

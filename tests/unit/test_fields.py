@@ -16,7 +16,7 @@ from service.documents.fields import Field, Kind
 from service.documents.introspection import UnsupportedFieldError, describe, fields_of
 from service.documents.user import User
 from tests.everything import Branch, Everything, Leaf
-from tests.unit.made_up import part_class, record_class
+from tests.unit.made_up import named, part_class, record_class
 
 Short = Annotated[str, Info(max_length=5)]
 
@@ -86,7 +86,7 @@ def field_of(annotation: Any) -> Field:
         (list[list[int]], Kind.JSON, False),
         (list[str] | None, Kind.TEXT, True),
     ],
-    ids=str,
+    ids=named,
 )
 def test_each_annotation_has_its_kind(annotation: Any, kind: Kind, is_array: bool) -> None:  # noqa: FBT001
     field = field_of(annotation)
@@ -112,7 +112,7 @@ def test_each_annotation_has_its_kind(annotation: Any, kind: Kind, is_array: boo
         (Suit, 6),
         (Literal["a", "bcd"], 3),
     ],
-    ids=str,
+    ids=named,
 )
 def test_the_longest_text_is_known(annotation: Any, max_length: int | None) -> None:
     assert field_of(annotation).max_length == max_length
@@ -121,7 +121,7 @@ def test_the_longest_text_is_known(annotation: Any, max_length: int | None) -> N
 @pytest.mark.parametrize(
     ("annotation", "choices"),
     [(Suit, ("clubs", "hearts")), (list[Dice], (1, 6)), (Literal["b", "a"], ("b", "a")), (str, ())],
-    ids=str,
+    ids=named,
 )
 def test_an_enumeration_keeps_its_values(annotation: Any, choices: tuple[str | int, ...]) -> None:
     assert field_of(annotation).choices == choices
@@ -134,7 +134,7 @@ def test_a_field_that_is_stored_in_lower_case_is_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [EmailStr, Email, Email | None, list[Email], Annotated[EmailStr, Info()]], ids=str
+    "annotation", [EmailStr, Email, Email | None, list[Email], Annotated[EmailStr, Info()]], ids=named
 )
 def test_an_email_is_marked(annotation: Any) -> None:
     assert field_of(annotation).is_email
@@ -148,7 +148,7 @@ def test_other_text_is_no_email() -> None:
 @pytest.mark.parametrize(
     ("annotation", "model"),
     [(Leaf, Leaf), (Leaf | None, Leaf), (list[Leaf], Leaf), (set[str], None), (dict[str, int], None)],
-    ids=str,
+    ids=named,
 )
 def test_the_class_of_an_object_is_known(annotation: Any, model: type[Part] | None) -> None:
     assert field_of(annotation).model is model
@@ -162,7 +162,7 @@ def test_the_class_of_an_object_is_known(annotation: Any, model: type[Part] | No
         (list[Annotated[PydanticObjectId, Reference("users")]], "users"),
         (PydanticObjectId, None),
     ],
-    ids=str,
+    ids=named,
 )
 def test_the_type_whose_ids_a_field_holds_is_known(annotation: Any, references: str | None) -> None:
     assert field_of(annotation).references == references
@@ -187,7 +187,7 @@ def test_the_type_whose_ids_a_field_holds_is_known(annotation: Any, references: 
         list,
         Leaf | Branch,
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_be_stored_or_filtered_is_refused_with_the_name_of_its_field(annotation: Any) -> None:
     with pytest.raises(UnsupportedFieldError, match="'field'"):

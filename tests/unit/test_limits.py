@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PastDate, WrapValid
 
 from service.documents.base import Part
 from service.documents.limits import HAS_MORE, limits_of
-from tests.unit.made_up import part_class, record_class
+from tests.unit.made_up import named, part_class, record_class
 
 
 def limits(annotation: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def limits(annotation: Any) -> dict[str, Any]:
         (Annotated[str, BeforeValidator(str)], {HAS_MORE: True}),
         (Annotated[str, WrapValidator(lambda value, check: check(value))], {HAS_MORE: True}),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_field_has_the_limits_of_its_class(annotation: Any, expected: dict[str, Any]) -> None:
     assert {name: value for name, value in limits(annotation).items() if name != "items"} == expected

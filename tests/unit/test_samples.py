@@ -21,7 +21,7 @@ from service.samples import Sampler
 from service.samples.words import PEOPLE
 from service.store.schemas import create_model_of
 from tests.everything import Everything
-from tests.unit.made_up import part_class, record_class
+from tests.unit.made_up import named, part_class, record_class
 
 TYPES = (*registered_types(), DocumentType(Everything))
 by_type = pytest.mark.parametrize("document_type", TYPES, ids=lambda document_type: document_type.name)
@@ -182,7 +182,7 @@ def test_a_reference_stays_true_where_something_else_can_be_unique() -> None:
         (PydanticObjectId, "0123456789abcdef01234567"),
         (list[str], ["a"]),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_unique_field_of_any_kind_is_sampled(annotation: Any, example: Any) -> None:
     adapter = TypeAdapter(annotation)
@@ -217,7 +217,7 @@ def test_texts_count_on_from_the_number_at_the_end_of_the_example() -> None:
         (Annotated[set[Literal["a", "b"]], Field(min_length=2)], ["a", "b"], "mark"),
         (Annotated[list[str], Field(max_length=1)], ["a"], "tags"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_values_stay_within_their_limits(annotation: Any, example: Any, name: str) -> None:
     values_of(annotation, example, 200, name)

@@ -23,7 +23,7 @@ from service.imports.columns import explained
 from service.imports.template import TemplateFormat, template
 from service.store.schemas import create_model_of
 from tests.everything import Colour, Everything, Level
-from tests.unit.made_up import file_spec, made_file, part_class, record_class
+from tests.unit.made_up import file_spec, made_file, named, part_class, record_class
 
 TYPES = (*registered_types(), DocumentType(Everything))
 FORMATS: tuple[TemplateFormat, ...] = get_args(TemplateFormat)
@@ -145,7 +145,7 @@ def test_each_column_is_explained_in_its_order(document_type: DocumentType) -> N
         (set[int], "JSON array of whole numbers, each only once"),
         (list[part_class("Inner", a=str, b=int)], "JSON array of objects with a, b"),  # type: ignore[misc]
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_type_is_said_in_plain_words(annotation: Any, words: str) -> None:
     assert words_for(annotation)["type"] == words
@@ -177,7 +177,7 @@ def test_a_type_is_said_in_plain_words(annotation: Any, words: str) -> None:
         ),
         (PydanticObjectId, ""),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_allowed_is_said_in_plain_words(annotation: Any, words: str) -> None:
     assert words_for(annotation)["allowed"] == words
