@@ -19,7 +19,13 @@ from service.api.responses import document_response
 from service.api.uploads import receive_upload
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
-from service.errors import PROBLEM_MEDIA_TYPE, InternalError, InvalidHeaderError, NotFoundError
+from service.errors import (
+    PROBLEM_MEDIA_TYPE,
+    DatabaseUnavailableError,
+    InternalError,
+    InvalidHeaderError,
+    NotFoundError,
+)
 from service.imports.query import read_import_query
 from service.imports.template import TemplateFormat, template
 from service.store.import_records import IMPORTS, SUMMARY
@@ -97,4 +103,5 @@ async def _report(request: Request, key: ObjectId, record: Presented) -> Respons
         "request_id": get_contextvars().get("request_id"),
         "report": orjson.Fragment(dump_json({**record, "problem": None})),
     }
-    return Response(orjson.dumps(members), status, media_type=PROBLEM_MEDIA_TYPE)
+    headers = DatabaseUnavailableError().headers if status == DatabaseUnavailableError.status else None
+    return Response(orjson.dumps(members), status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)

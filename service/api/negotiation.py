@@ -20,9 +20,10 @@ def _weights(request: Request, header: str) -> dict[str, float]:
     """How much it wants each; what has no weight that can be read is not wanted."""
     weights: dict[str, float] = {}
     for item in ",".join(request.headers.getlist(header)).lower().split(","):
-        name, _, weight = item.partition(";")
+        name, *parameters = (part.strip() for part in item.split(";"))
+        weight = next((value.removeprefix("q=") for value in parameters if value.startswith("q=")), "")
         try:
-            weights[name.strip()] = float(weight.strip().removeprefix("q=").strip() or 1)
+            weights[name] = float(weight or 1)
         except ValueError:
-            weights[name.strip()] = 0.0
+            weights[name] = 0.0
     return weights

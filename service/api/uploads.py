@@ -116,10 +116,15 @@ async def _form_file(request: Request, chunks: AsyncGenerator[bytes]) -> UploadF
         form = await _FormParser(request.headers, chunks, max_files=1, max_fields=MAX_FIELDS).parse()
     except MultiPartException as error:
         refuse_file("invalid_form", error.message)
+    except UnicodeError:  # some of Python's charsets are no encodings of text
+        refuse_file("invalid_form", "the form's charset is unknown")
     part = form.get(FILE_FIELD)
     if part is None or isinstance(part, str):
         await form.close()
         refuse_file("missing_file", f"the form has no file named {FILE_FIELD!r}")
+    if len(form.multi_items()) > 1:  # `dry_run` in a form that is not read would be a file that is written
+        await form.close()
+        refuse_file("invalid_form", "the form has more in it than the file; parameters stand in the query string")
     return part
 
 

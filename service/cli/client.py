@@ -46,6 +46,16 @@ async def authorize(client: httpx.AsyncClient, sign_in: SignIn) -> None:
     client.headers["Authorization"] = f"Bearer {await sign_in(client)}"
 
 
+async def read_record(client: httpx.AsyncClient, sign_in: SignIn, path: str) -> dict[str, Any]:
+    """What a service says of a file, after which a token may not be good any more. Raises CommandError."""
+    response = await client.get(path)
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        await authorize(client, sign_in)
+        response = await client.get(path)
+    await check_answer(response)
+    return json_object(response)
+
+
 async def check_answer(response: httpx.Response) -> None:
     """Raise CommandError with all that a service says is wrong."""
     if response.status_code == httpx.codes.OK:

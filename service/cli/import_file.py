@@ -106,7 +106,7 @@ def _upload(file: Path) -> Upload:
 
 def _query(**options: str | bool | None) -> str:
     """The query string of these options, but for those that nobody has given."""
-    given = {name: "true" if value is True else value for name, value in options.items() if value}
+    given = {name: "true" if value is True else value for name, value in options.items() if value not in {None, False}}
     return urlencode(given, errors="surrogateescape")
 
 

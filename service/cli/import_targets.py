@@ -18,9 +18,9 @@ from service.cli.client import (
     ASK_SECONDS,
     CONNECT_SECONDS,
     SignIn,
-    check_answer,
     json_object,
     open_client,
+    read_record,
     refusal_of,
     text_of,
 )
@@ -35,7 +35,7 @@ from service.store.database import open_database
 from service.store.import_records import IMPORTS, Import
 from service.store.query import read_list_query
 from service.store.repository import Repository
-from service.transfer.file_kinds import FileKind
+from service.transfer.formats import FORMATS
 
 SEND_BYTES = 1_048_576
 """As much of a file as is sent at once."""
@@ -49,12 +49,6 @@ PAUSE_SECONDS = 2
 
 LONGEST_PAUSE_SECONDS = 60
 """Whoever is told to wait for longer is told so."""
-
-MEDIA_TYPES: Mapping[FileKind, str] = {
-    "csv": "text/csv",
-    "ndjson": "application/x-ndjson",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
 
 Record = Mapping[str, Any]
 """What is kept of an import where it is done, see `Import`."""
@@ -131,14 +125,15 @@ async def into_service(
 ) -> AsyncGenerator[Target]:
     """An import that a service does. Raises CommandError for all that the service or the network refuses."""
     async with open_client(url, sign_in) as client:
-        yield _There(client, f"/api/v1/{quote(type_name, safe='')}/import?{query}", upload)
+        yield _There(client, sign_in, f"/api/v1/{quote(type_name, safe='')}/import?{query}", upload)
 
 
 class _There:
     """An import by a service."""
 
-    def __init__(self, client: httpx.AsyncClient, address: str, upload: Upload) -> None:
+    def __init__(self, client: httpx.AsyncClient, sign_in: SignIn, address: str, upload: Upload) -> None:
         self._client = client
+        self._sign_in = sign_in
         self._address = address
         self._upload = upload
         self._key = new_key()
@@ -148,16 +143,13 @@ class _There:
         for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 response = await self._post()
-            except httpx.TransportError as error:
-                if not attempts_left:
-                    raise
-                said, pause = f"{self._client.base_url} broke off: {text_of(error)}", PAUSE_SECONDS
-            else:
                 if "Import-Id" in response.headers:
                     return await self._result(response)
                 said, pause = refusal_of(response), pause_of(response)
-                if not pause or not attempts_left:
-                    break
+            except httpx.TransportError as error:
+                said, pause = f"{self._client.base_url} broke off: {text_of(error)}", PAUSE_SECONDS
+            if not pause or not attempts_left:
+                break
             print(f"dossier: {said}; asking again in {pause} s", file=sys.stderr)
             await asyncio.sleep(pause)
             await self._wait_while_running()
@@ -176,17 +168,17 @@ class _There:
             headers={
                 "Accept": "text/csv, application/problem+json",  # the failed rows; what else there is, the record says
                 "Content-Length": str(self._upload.size),
-                "Content-Type": MEDIA_TYPES[self._upload.kind],
+                "Content-Type": FORMATS[self._upload.kind].media_type,
                 "Idempotency-Key": self._key,
             },
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=PATIENCE_SECONDS),
         )
 
     async def _result(self, answer: httpx.Response) -> Result:
-        response = await self._client.get(f"/api/v1/imports/{answer.headers['Import-Id']}")
-        await check_answer(response)
+        path = f"/api/v1/imports/{answer.headers['Import-Id']}"
+        record = await read_record(self._client, self._sign_in, path)
         is_table = answer.headers["Content-Type"].startswith("text/csv")
-        return Result(json_object(response), answer.text if is_table else "")
+        return Result(record, answer.text if is_table else "")
 
     async def _wait_while_running(self) -> None:
         while (record := await self.record()) and record["state"] == "running":  # noqa: ASYNC110 - no event comes from afar

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote_plus
 
 import httpx
 
-from service.cli.client import ASK_SECONDS, SignIn, authorize, check_answer, json_object, open_client
+from service.cli.client import ASK_SECONDS, SignIn, check_answer, json_object, open_client, read_record
 from service.cli.download import Incoming
 from service.cli.environment import COMMAND_LINE, open_repository
 from service.cli.terminal import CommandError
@@ -153,12 +153,7 @@ class _MadeThere:
         return total
 
     async def record(self) -> Mapping[str, Any]:
-        response = await self._client.get(self._record)
-        if response.status_code == httpx.codes.UNAUTHORIZED:  # the file took longer than a token is good for
-            await authorize(self._client, self._sign_in)
-            response = await self._client.get(self._record)
-        await check_answer(response)
-        return json_object(response)
+        return await read_record(self._client, self._sign_in, self._record)
 
 
 def _counting(query: str) -> str | None:

@@ -90,6 +90,7 @@ class Importer:
             query=query.text,
             mode=query.mode,
             key=query.key,
+            sheet=query.sheet,
             on_error=query.on_error,
             dry_run=query.is_dry_run,
             **asker,

@@ -49,10 +49,15 @@ class Report:
         """One document more to which this was done."""
         self._counts[outcome] += 1
 
-    def add_failed(self, incoming: Incoming, faults: Sequence[Fault]) -> None:
-        """One document more to which nothing was done, and why."""
+    @property
+    def has_room(self) -> bool:
+        """Whether another document that failed would be listed."""
+        return len(self.failed_rows) < MAX_FAILED_ROWS and self._listed_bytes < MAX_LISTED_BYTES
+
+    def add_failed(self, incoming: Incoming | None, faults: Sequence[Fault]) -> None:
+        """One document more to which nothing was done, and why; where there is no room, it need not be at hand."""
         self.failed += 1
-        if len(self.failed_rows) < MAX_FAILED_ROWS and self._listed_bytes < MAX_LISTED_BYTES:
+        if incoming is not None and self.has_room:
             errors = [self._error(incoming, fault) for fault in faults[:MAX_FAULTS_OF_ROW]]
             self.failed_rows.append({"row": incoming.row, "errors": errors})
             self._listed_bytes += len(dump_json(errors))

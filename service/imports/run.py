@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing, closing
+from functools import cache
 
 from service.documents.registry import DocumentType
 from service.imports.create import Create
@@ -59,13 +60,13 @@ class Import:
                         break
 
     def _note(self, report: Report, part: Part, documents: Sequence[Prepared], fates: Sequence[Fate]) -> None:
-        """What became of a part; what failed is shown as it came, and read once more if it is not at hand."""
+        """What became of a part; what failed is shown as it came, and the part is read once more if it has to be."""
+        read_again = cache(lambda: self._source.decoding.decode(part.ordinal, unpack(part.rows)))
         for position, (item, fate) in enumerate(zip(documents, fates, strict=True)):
             if isinstance(fate, str):
                 report.count(fate)
             else:
-                incoming = item.incoming or self._source.decoding.decode(part.ordinal, unpack(part.rows))[position]
-                report.add_failed(incoming, fate)
+                report.add_failed(item.incoming or (read_again()[position] if report.has_room else None), fate)
 
     def _step(self, *, is_dry: bool) -> Step:
         writer = BulkWriter(self._type, self._timeout_seconds)

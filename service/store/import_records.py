@@ -1,5 +1,6 @@
 """What became of each import: kept for some days, so that a file that is sent twice is imported once."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,9 @@ ImportState = Literal["running", "complete", "refused", "failed"]
 LEASE_SECONDS = 10
 """An import that has given no sign of life for so long is dead."""
 
+LOOK_AGAIN_SECONDS = 5
+"""An import that lives has given one in this time after MongoDB answers again: it does so every two seconds."""
+
 REPLAY_HOURS = 24
 """How long a request with the same Idempotency-Key gets the first one's answer."""
 
@@ -59,7 +63,7 @@ class FailedRow(Part):
 
 
 class Earlier(Part):
-    """An import of the same file before."""
+    """An import of the same file before; of a workbook, of the same sheet."""
 
     id: PydanticObjectId
     created_at: datetime
@@ -82,6 +86,7 @@ class Import(Record):
     """As it was asked, escapes included."""
     mode: str
     key: str | None = None
+    sheet: str | None = None
     on_error: str
     dry_run: bool
     account_id: str
@@ -154,8 +159,10 @@ class ImportRecords:
         IdempotencyKeyReusedError if another file or query came with the key.
         """
         for _ in range(START_ATTEMPTS):
-            earlier = await self._latest({"type": values["type"], "sha256": values["sha256"], "dry_run": False})
-            seed: bytes = earlier["seed"] if earlier and earlier["state"] == "failed" else _new_seed()
+            same_rows = {"type": values["type"], "sha256": values["sha256"], "sheet": values.get("sheet")}
+            earlier = await self._latest({**same_rows, "dry_run": False})
+            # One that was refused has written nothing, and may have come after one that broke off.
+            seed: bytes = earlier["seed"] if earlier and earlier["state"] != "complete" else _new_seed()
             stored = self._stored(values, earlier) | {"seed": seed}
             try:
                 with operation(self._timeout_seconds):
@@ -210,18 +217,24 @@ class ImportRecords:
             return bool((await self._collection.update_one(condition, {"$unset": {path: ""}})).modified_count)
 
     async def _bury(self, key: ObjectId) -> bool:
-        """Write down that an import has failed, if it gives no sign of life."""
+        """Write down that an import has failed, if it gives no sign of life.
+
+        That is looked at twice, as while there was no primary nobody could give one.
+        """
         silent = {"$lt": ["$updated_at", {"$subtract": ["$$NOW", LEASE_SECONDS * 1000]}]}
+        seen = await self._latest({"_id": key, "state": "running", "$expr": silent})
+        if seen is None:
+            return False
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
         changes = {"state": "failed", "ended_at": "$updated_at", "lock": "$$REMOVE", "request_key": "$$REMOVE"}
         values = {"problem": ImportKilledError().members()}
-        return await self._update({"_id": key, "state": "running", "$expr": silent}, values, changes)
+        return await self._update({"_id": key, "state": "running", "updated_at": seen["updated_at"]}, values, changes)
 
     async def bury_all(self) -> None:
         """Write that down of all that are dead."""
         with operation(self._timeout_seconds):
             running = await self._collection.find({"state": "running"}, {"_id": 1}).to_list()
-        for record in running:
-            await self._bury(record["_id"])
+        await asyncio.gather(*(self._bury(record["_id"]) for record in running))
 
     async def _latest(self, condition: Mapping[str, Any]) -> dict[str, Any] | None:
         with operation(self._timeout_seconds):

@@ -32,6 +32,9 @@ SAMPLES = 50
 ROWS = 30_000
 """More than anybody waits for who interrupts it."""
 
+MANY_ROWS = 100_000
+"""Enough for a record to say on the way how far it is, which it does every two seconds."""
+
 MIXED = """\
 name,email,age
 Ada,ada@example.org,36
@@ -130,9 +133,9 @@ def place(running: Place) -> Place:
     return running
 
 
-def many() -> str:
+def many(count: int = ROWS) -> str:
     """Users enough to be interrupted."""
-    rows = (f"User {number},{number}@example.org" for number in range(ROWS))
+    rows = (f"User {number},{number}@example.org" for number in range(count))
     return "\n".join(["name,email", *rows, ""])
 
 
@@ -313,7 +316,7 @@ def test_whoever_interrupts_an_import_by_a_service_is_told_that_it_goes_on(place
 
 @pytest.mark.parametrize("is_remote", [False, True], ids=["database", "service"])
 def test_a_person_sees_how_far_it_is(place: Place, *, is_remote: bool) -> None:
-    name = place.write("many.csv", many())
+    name = place.write("many.csv", many(MANY_ROWS))
     screen, terminal = pty.openpty()
     os.set_blocking(screen, False)
     shown = b""
@@ -322,7 +325,7 @@ def test_a_person_sees_how_far_it_is(place: Place, *, is_remote: bool) -> None:
         nonlocal shown
         with suppress(OSError):  # nothing new, or the end
             shown += os.read(screen, 65_536)
-        return re.search(rb"[1-9][\d,]* of 30,000 rows", shown) is not None
+        return re.search(rb"[1-9][\d,]* of 100,000 rows", shown) is not None
 
     there = place.there if is_remote else ()
     with place.started("users", name, "--on-error", "skip", *there, stderr=terminal) as command:
@@ -408,7 +411,7 @@ def test_the_readme_shows_commands_that_run(place: Place) -> None:
         ("seed", "users", "10"),
         *(("export", "users", "-o", f"users.{name}") for name in ("xlsx", "csv")),
     )
-    place.database["imports"].delete_many({})
+    place.empty()
     lines = re.findall(r"^dossier import (.+)$", README, re.MULTILINE)
     commands = [
         [place.service.address if word.startswith("http") else word for word in shlex.split(line)] for line in lines

@@ -537,6 +537,7 @@ FORMS: Mapping[str, tuple[bytes, str]] = {
         form(FILE_PART).replace(b"Content-Disposition", b"Content-Nonsense"),
         "invalid_form",
     ),
+    "a parameter": (form(('; name="dry_run"', b"true"), FILE_PART), "invalid_form"),
     "a field of 2 MB": (form(('; name="f"', b"x" * 2**21), FILE_PART), "invalid_form"),
     "no form": (b"name,email\n", "invalid_form"),
     "an empty file": (form(('; name="file"; filename="users.csv"', b"")), "empty_file"),
@@ -555,6 +556,16 @@ async def test_a_form_that_has_no_good_file_is_refused(client: httpx.AsyncClient
 
     [fault] = refused(response, 422, "invalid_file")["errors"]
     assert fault["code"] == code
+    assert await nothing_is_written()
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode"])
+async def test_a_form_in_no_charset_of_text_is_refused(client: httpx.AsyncClient, charset: str) -> None:
+    content = form(('; name="file"; filename="--.csv"', FILES["csv"]))
+
+    response = await send(client, content, f"multipart/form-data; boundary={BOUNDARY}; charset={charset}")
+
+    assert refused(response, 422, "invalid_file")["errors"][0]["code"] == "invalid_form"
     assert await nothing_is_written()
 
 

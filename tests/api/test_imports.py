@@ -203,7 +203,7 @@ async def test_a_file_is_the_body(client: httpx.AsyncClient, kind: str, media_ty
 async def test_a_file_is_a_part_of_a_form(client: httpx.AsyncClient, kind: str, filename: str, media_type: str) -> None:
     form = {"file": (filename, FILES[kind], media_type)}
 
-    response = await client.post(IMPORT, files=form, data={"anything": "else"})
+    response = await client.post(IMPORT, files=form)
 
     assert response.status_code == 200, response.text
     assert counts(response.json()) == {"rows": 1, "created": 1}
@@ -450,6 +450,8 @@ async def test_failed_lines_come_as_they_were(client: httpx.AsyncClient) -> None
         ("text/csv;q=0", "application/problem+json"),
         ("text/csv, application/json;q=0.9", "text/csv"),
         ("TEXT/CSV", "text/csv"),
+        ("text/csv; charset=utf-8", "text/csv"),
+        ("text/csv; header=present; q=0", "application/problem+json"),
     ],
 )
 async def test_failed_rows_are_csv_for_whoever_prefers_that(

@@ -182,8 +182,8 @@ async def test_one_that_was_buried_too_soon_says_no_more(records: ImportRecords)
     assert (await state(slow.key), (await stored(slow.key))["created"]) == ("failed", 0)
 
 
-@pytest.mark.parametrize(("ended", "is_taken_up"), [("failed", True), ("refused", False), ("complete", False)])
-async def test_only_what_broke_off_is_taken_up(records: ImportRecords, ended: Any, is_taken_up: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("ended", "is_taken_up"), [("failed", True), ("refused", True), ("complete", False)])
+async def test_only_what_is_complete_is_not_taken_up(records: ImportRecords, ended: Any, is_taken_up: bool) -> None:  # noqa: FBT001
     first = await start(records)
     await records.end(first.key, ended, created=2)
 
@@ -205,6 +205,18 @@ async def test_what_broke_off_again_and_again_keeps_its_ids(records: ImportRecor
         await records.end(rehearsal.key, "complete")
 
     assert len(seeds) == 1
+
+
+async def test_each_sheet_of_a_workbook_is_taken_up_by_itself(records: ImportRecords) -> None:
+    first = await start(records, sheet="a")
+    await records.end(first.key, "failed")
+
+    other = await start(records, sheet="b")
+    await records.end(other.key, "complete")
+    again = await start(records, sheet="a")
+
+    assert other.seed != first.seed
+    assert again.seed == first.seed
 
 
 async def test_what_another_type_or_file_broke_off_is_not_taken_up(records: ImportRecords) -> None:

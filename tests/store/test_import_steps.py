@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from service.documents.registry import DocumentType
 from service.documents.user import User
+from service.imports.decoding import Incoming, LinesDecoding
 from service.imports.preparing import Preparing
 from service.imports.query import ImportQuery
 from service.imports.report import Report
@@ -409,3 +411,19 @@ async def test_a_row_whose_document_got_another_key_since_it_was_written_is_done
 
     assert counts(foreseen) == counts(happened) == {"unchanged": 2}
     assert len(await stored()) == 2
+
+
+async def test_a_part_is_read_once_more_however_many_of_its_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [{"name": "n", "email": f"{number}@example.org"} for number in range(100)]
+    await run(people)
+    decode, calls = LinesDecoding.decode, count()
+
+    def counted(self: LinesDecoding, ordinal: int, rows: Sequence[tuple[int, bytes]]) -> list[Incoming]:
+        next(calls)
+        return decode(self, ordinal, rows)
+
+    monkeypatch.setattr(LinesDecoding, "decode", counted)
+    report = await run(people, seed=b"987654321", on_error="skip")
+
+    assert counts(report) == {"failed": 100}
+    assert next(calls) == 2
