@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import pytest_socket
 from beanie import PydanticObjectId
@@ -58,6 +59,13 @@ class CommandRecorder(CommandListener):
 
 RECORDER = CommandRecorder()
 monitoring.register(RECORDER)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where slow tests are left out, hypothesis tries fewer examples too, but for tests that say how many they need."""
+    if config.getoption("markexpr") == "not slow":
+        hypothesis.settings.register_profile("brief", parent=hypothesis.settings(), max_examples=25)
+        hypothesis.settings.load_profile("brief")
 
 
 def pytest_runtest_setup() -> None:

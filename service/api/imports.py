@@ -103,5 +103,5 @@ async def _report(request: Request, key: ObjectId, record: Presented) -> Respons
         "request_id": get_contextvars().get("request_id"),
         "report": orjson.Fragment(dump_json({**record, "problem": None})),
     }
-    headers = DatabaseUnavailableError().headers if status == DatabaseUnavailableError.status else None
-    return Response(orjson.dumps(members), status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+    retry = DatabaseUnavailableError().headers if status == DatabaseUnavailableError.status else None
+    return Response(orjson.dumps(members), status, headers=retry, media_type=PROBLEM_MEDIA_TYPE)

@@ -53,8 +53,9 @@ def store_nested(value: Any, faults: list[Fault], place: "Place", depth: int) ->
             if depth > MAX_DEPTH:
                 faults.append(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer_of(place)))
                 return None
-            stored = [(name, store_nested(inner, faults, (place, name), depth + 1)) for name, inner in members]
-            return [inner for _, inner in stored] if isinstance(value, ARRAYS) else dict(stored)
+            if isinstance(value, ARRAYS):
+                return [store_nested(inner, faults, (place, name), depth + 1) for name, inner in members]
+            return {name: store_nested(inner, faults, (place, name), depth + 1) for name, inner in members}
     try:
         return stored_scalar(value)
     except UnstorableError as error:

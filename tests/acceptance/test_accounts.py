@@ -48,6 +48,7 @@ def test_a_wrong_password_does_not_sign_in(service: Service, grace: str) -> None
     assert response.json()["error"] == "invalid_grant"
 
 
+@pytest.mark.slow
 def test_a_disabled_account_may_do_nothing_until_it_is_enabled(service: Service, shared_home: Home) -> None:
     name = "leaver"
     run(shared_home, "create", name, "--scope", "*", given=f"{PASSWORD}\n")

@@ -88,6 +88,7 @@ def assert_live_but_not_ready(service: Service) -> None:
     assert ready.json()["code"] == "database_unavailable"
 
 
+@pytest.mark.slow
 def test_a_database_that_says_nothing_holds_no_request_up(home: Home, running: Running) -> None:
     with home.hung_mongod():
         assert_live_but_not_ready(running.service)

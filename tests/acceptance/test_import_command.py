@@ -274,6 +274,7 @@ def test_what_is_refused_is_one_line_and_leaves_no_trace(place: Place) -> None:
     assert place.bodies("users") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
 def test_an_import_that_is_interrupted_is_taken_up_again(place: Place, sign: signal.Signals) -> None:
     name = place.write("many.csv", many())

@@ -257,6 +257,7 @@ def test_a_file_whose_process_was_killed_can_be_sent_again_at_once(home: Home) -
     assert has_each_once(home, "visits", "page", (f"/{number}" for number in range(ROWS)))
 
 
+@pytest.mark.slow
 def test_a_service_that_may_not_wait_ends_its_imports_and_leaves_no_process(home: Home) -> None:
     content = visits()
     service = home.start(shutdown_grace_seconds=0)

@@ -604,6 +604,7 @@ async def test_a_length_that_is_not_so_harms_nobody(client: httpx.AsyncClient, l
 # What nobody would think of
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(kind=st.sampled_from(sorted(FILES)), seed=st.integers(0, 2**32), size=st.integers(1, 20))
 async def test_a_damaged_file_is_refused_or_read(client: httpx.AsyncClient, kind: str, seed: int, size: int) -> None:

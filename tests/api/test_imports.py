@@ -23,6 +23,7 @@ from service.auth.accounts import Account
 from service.documents.user import User
 from service.imports import importer
 from service.imports.importer import Importer
+from service.store import import_records
 from service.store.import_records import Import, ImportRecords
 from tests.conftest import CALLER_ID, client_of
 
@@ -36,6 +37,11 @@ OTHER_ID = "00000000000000000000beef"
 
 Document = dict[str, Any]
 Row = Sequence[Any]
+
+
+@pytest.fixture(autouse=True)
+def _the_second_look_comes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_records, "LOOK_AGAIN_SECONDS", 0.1)
 
 
 def csv_file(*rows: Row, delimiter: str = ",") -> bytes:
@@ -289,6 +295,7 @@ async def test_a_report_says_who_sent_what_and_what_became_of_it(client: httpx.A
         "query": query,
         "mode": "upsert",
         "key": "email",
+        "sheet": None,
         "on_error": "skip",
         "dry_run": False,
         "account_id": CALLER_ID,
@@ -740,9 +747,11 @@ async def test_a_file_whose_import_died_goes_on_where_that_ended(
     assert (await client.get(f"{RECORDS}/{first['id']}")).json()["state"] == "failed"
 
 
-@pytest.mark.parametrize(("has_ended", "state"), [(True, "running"), (False, "failed")])
+@pytest.mark.parametrize(
+    ("has_ended", "state", "code"), [(True, "running", "internal_error"), (False, "failed", "import_killed")]
+)
 async def test_an_import_of_which_nothing_is_known_is_no_success(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, state: str, *, has_ended: bool
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, state: str, code: str, *, has_ended: bool
 ) -> None:
     async def vanish(*_arguments: object) -> bool:
         return has_ended
@@ -751,7 +760,7 @@ async def test_an_import_of_which_nothing_is_known_is_no_success(
 
     response = await send(client, FILES["csv"])
 
-    refused(response, 500, "internal_error")
+    refused(response, 500, code)
     assert [record["state"] for record in await records(client)] == [state]
 
 

@@ -504,6 +504,7 @@ async def service(client: httpx.AsyncClient, services: Services) -> Service:
     return Service(asyncio.get_running_loop(), client, collection, services.repositories["everythings"])
 
 
+@pytest.mark.slow
 def test_each_field_is_compared_and_sorted_as_the_model_says(service: Service) -> None:
     machine = Documents(service)
     # An odd number: pages of two, in both directions, then end after each of them.

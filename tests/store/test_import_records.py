@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from service.api.dependencies import Services
 from service.errors import IdempotencyKeyReusedError, ImportRunningError
+from service.store import import_records
 from service.store.import_records import LEASE_SECONDS, REPLAY_HOURS, SEED_BYTES, Import, ImportRecords, Started
 from tests.conftest import CALLER_ID
 
@@ -28,6 +29,11 @@ VALUES: dict[str, Any] = {
 }
 
 pytestmark = pytest.mark.usefixtures("_no_records")
+
+
+@pytest.fixture(autouse=True)
+def _the_second_look_comes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_records, "LOOK_AGAIN_SECONDS", 0.1)
 
 
 @pytest.fixture
