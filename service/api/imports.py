@@ -94,8 +94,11 @@ async def _report(request: Request, key: ObjectId, record: Presented) -> Respons
         raise InternalError("What became of the import could not be written down; its record shows how far it was.")
     status = problem["status"] if problem else 200
     if prefers(request, CSV, JSON) and (problem is None or record["failed_rows"]):
-        table = await services_of(request).importer.failed_table(key)
-        headers = {"Content-Disposition": f'attachment; filename="{record["type"]}-failed-rows.csv"'}
+        table, left_out = await services_of(request).importer.failed_table(key)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{record["type"]}-failed-rows.csv"',
+            "Failed-Rows-Left-Out": str(left_out),
+        }
         return Response(table, status, media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
     if problem is None:
         return document_response(record)

@@ -110,7 +110,7 @@ class _Here:
             account=COMMAND_LINE,
             idempotency_key=self._key,
         )
-        return Result(await self._records.get(str(key)), await self._importer.failed_table(key))
+        return Result(await self._records.get(str(key)), (await self._importer.failed_table(key))[0])
 
     async def record(self) -> Record | None:
         query = read_list_query(IMPORTS, [("idempotency_key", self._key), ("count", "none")])

@@ -18,6 +18,9 @@ from service.transfer.cells import shown
 from service.transfer.decoding import Cell, Row, refuse_file
 from service.transfer.row_decoder import RowDecoder
 
+MAX_FAULTS = 100
+"""Of one document: what is told of it is less, and what travels between processes should be little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -89,7 +92,7 @@ class TableDecoding:
     def _incoming(self, ordinal: int, rows: Sequence[Row]) -> Incoming:
         body, faults = self._decoder.body([cells for _, cells in rows])
         key = (self._cell("id", rows[0][1]) or None) if self._key == "id" else value_at(body, self._key)
-        return Incoming(ordinal, rows, body, faults, key)
+        return Incoming(ordinal, rows, body, faults[:MAX_FAULTS], key)
 
     def _cell(self, column: str | None, cells: Sequence[Cell]) -> Cell:
         index = self._decoder.index_of(column) if column else None
@@ -150,7 +153,7 @@ class LinesDecoding:
         faults: list[Fault] = []
         own = {name: value for name, value in found.items() if name not in SERVER_FIELDS}
         body = strict_values(to_stored(own, faults), self._fields, faults)
-        return Incoming(ordinal, rows, body, faults, value_at(found, self._key))
+        return Incoming(ordinal, rows, body, faults[:MAX_FAULTS], value_at(found, self._key))
 
 
 def value_at(body: Mapping[str, Any], path: str | None) -> Any:

@@ -108,7 +108,7 @@ class Importer:
             await self._do(job, lane_count=LANES if upload.size > SMALL_BYTES else 0)
         return started.key, started.is_replay
 
-    async def failed_table(self, key: ObjectId) -> str:
+    async def failed_table(self, key: ObjectId) -> tuple[str, int]:
         """The failed rows of an import as CSV, with a column that says why."""
         return await self._records.table(key)
 

@@ -26,7 +26,7 @@ from service.errors import (
 from service.imports.preparing import Preparing, ProcessLane
 from service.imports.query import ImportQuery
 from service.imports.report import Report
-from service.imports.run import Import
+from service.imports.run import ImportRun
 from service.imports.source import Source, open_source
 from service.settings import Settings
 from service.store.import_records import ImportRecords, ImportState
@@ -58,7 +58,7 @@ class RunningJob:
         self._records = records
         self._connections = lanes
         self._type = DocumentType(job.document_class)
-        self._import: Import | None = None
+        self._import: ImportRun | None = None
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -91,7 +91,7 @@ class RunningJob:
         with closing(source):
             preparing = Preparing(job.document_class, job.query, source.decoding.columns, job.seed)
             lanes = [ProcessLane(connection, preparing) for connection in self._connections]
-            self._import = Import(preparing, source, lanes, timeout_seconds=job.settings.operation_timeout_seconds)
+            self._import = ImportRun(preparing, source, lanes, timeout_seconds=job.settings.operation_timeout_seconds)
             try:
                 await self._import.run()
             except DatabaseUnavailableError as error:
@@ -109,17 +109,20 @@ class RunningJob:
             return "complete", None
         if has_written:
             return "failed", ImportBrokenOffError("Rows were good when they were checked, and not any more after that.")
-        return "refused", ImportRefusedError(f"{report.failed:,} of {report.counts()['rows']:,} rows are at fault.")
+        return "refused", ImportRefusedError(
+            f"{report.failed:,} of {report.counts()['rows']:,} rows cannot be imported."
+        )
 
     def _results(self) -> dict[str, Any]:
         if self._import is None:
             return {}
         report = self._import.report
+        table, left_out = report.table()
         return {
             **report.counts(),
             "failed_rows": report.failed_rows,
             "failed_rows_left_out": report.failed - len(report.failed_rows),
-            "failed_table": report.table(),
+            "failed_table": {"text": table, "left_out": left_out},
         }
 
 

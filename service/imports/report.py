@@ -39,6 +39,7 @@ class Report:
         self.failed_rows: list[Mapping[str, Any]] = []
         self._table: list[Sequence[Any]] = []
         self._table_characters = 0
+        self._in_table = 0
         self._listed_bytes = 0
 
     def counts(self) -> dict[str, int]:
@@ -67,13 +68,10 @@ class Report:
         """Count only those that are at fault, as they have kept the others from being written."""
         self._counts = dict.fromkeys(self._counts, 0)
 
-    def table(self) -> str:
-        """The failed rows that are listed, as CSV: as they came, with a column that says what is wrong with them.
-
-        What is longer than a report may be is left out.
-        """
+    def table(self) -> tuple[str, int]:
+        """The failed rows as CSV: as they came, with a column that says what is wrong; and how many are left out."""
         columns = [name for name in self._source.decoding.columns or ["line"] if name != REASONS_COLUMN]
-        return csv_text([[*columns, REASONS_COLUMN], *self._table])
+        return csv_text([[*columns, REASONS_COLUMN], *self._table]), self.failed - self._in_table
 
     def _error(self, incoming: Incoming, fault: Fault) -> dict[str, Any]:
         place, value = self._source.decoding.place_of(incoming, fault)
@@ -89,14 +87,18 @@ class Report:
             f"{error['column']}: {error['message']}" if error["column"] else error["message"] for error in errors
         )
         columns = list(self._source.decoding.columns)
+        rows: list[list[str | None]] = []
         for _, cells in incoming.rows:
             row = [
                 shown(cell) for name, cell in zip(columns or ["line"], cells, strict=False) if name != REASONS_COLUMN
             ]
             row += [None] * (len(columns) - (REASONS_COLUMN in columns) - len(row))
-            self._table_characters += sum(len(cell) for cell in row if cell) + len(reasons)
-            if self._table_characters <= MAX_TABLE_CHARACTERS:
-                self._table.append([*row, reasons])
+            rows.append([*row, reasons])
+        size = sum(len(cell) for row in rows for cell in row if cell)
+        if self._table_characters + size <= MAX_TABLE_CHARACTERS:
+            self._table_characters += size
+            self._table += rows
+            self._in_table += 1
 
 
 def _storable(value: Any) -> str:

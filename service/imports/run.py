@@ -15,7 +15,7 @@ from service.store.bulk import BulkWriter
 from service.store.uniqueness import UniquenessCheck
 
 
-class Import:
+class ImportRun:
     """The documents of a file on their way into the database."""
 
     def __init__(

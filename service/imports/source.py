@@ -53,6 +53,8 @@ class Source:
         try:
             for part in self._chunks(rows, max_rows):
                 self._parts.append((self.row_count - len(part) + 1, self._file.write(dumps(part, MARSHAL_VERSION))))
+            if not self.row_count:
+                refuse_file("no_rows", "there is a header, and nothing below it")
         except BaseException:
             self.close()
             raise

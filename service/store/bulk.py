@@ -61,7 +61,7 @@ class BulkWriter:
         async def attempt() -> list[dict[str, Any]]:
             return await self._collection.find({stored_path(path): {"$in": list(values)}}, self._projection).to_list()
 
-        found, _ = await self._until_answered(attempt)
+        found, _ = await until_answered(attempt, self._timeout_seconds)
         return found
 
     async def insert(self, documents: Sequence[bytes]) -> Inserted:
@@ -71,7 +71,7 @@ class BulkWriter:
         async def attempt() -> dict[int, Mapping[str, Any]]:
             return await _write_errors(self._collection.insert_many(raw, ordered=False))
 
-        errors, is_repeated = await self._until_answered(attempt)
+        errors, is_repeated = await until_answered(attempt, self._timeout_seconds)
         present = {position for position, error in errors.items() if error.get("keyPattern") == ID_INDEX}
         refusals = {position: _faults(error) for position, error in errors.items() if position not in present}
         # What was there at a second attempt, the first has written without a word.
@@ -94,25 +94,29 @@ class BulkWriter:
                 return _by_position(error)
             return {}
 
-        errors, _ = await self._until_answered(attempt)
+        errors, _ = await until_answered(attempt, self._timeout_seconds)
         refusals = {position: _faults(error) for position, error in errors.items()}
         return refusals, matched + len(errors) == len(commands)
 
-    async def _until_answered(self, attempt: Callable[[], Awaitable[Answered]]) -> tuple[Answered, bool]:
-        """What MongoDB answers, and whether it was asked before. Raises DatabaseUnavailableError in the end."""
-        deadline = time.monotonic() + RESUME_SECONDS
-        pause_seconds = FIRST_PAUSE_SECONDS
-        is_repeated = False
-        while True:
-            try:
-                with operation(self._timeout_seconds):
-                    return await attempt(), is_repeated
-            except DatabaseUnavailableError:
-                if time.monotonic() > deadline:
-                    raise
-            is_repeated = True
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+
+async def until_answered(attempt: Callable[[], Awaitable[Answered]], timeout_seconds: float) -> tuple[Answered, bool]:
+    """What MongoDB answers, and whether it was asked before; `timeout_seconds` is how long one attempt may take.
+
+    Raises DatabaseUnavailableError, after some elections.
+    """
+    deadline = time.monotonic() + RESUME_SECONDS
+    pause_seconds = FIRST_PAUSE_SECONDS
+    is_repeated = False
+    while True:
+        try:
+            with operation(timeout_seconds):
+                return await attempt(), is_repeated
+        except DatabaseUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+        is_repeated = True
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
 
 async def _write_errors(writing: Awaitable[Any]) -> dict[int, Mapping[str, Any]]:

@@ -187,10 +187,11 @@ class ImportRecords:
             changes["request_key"] = "$$REMOVE"
         await self._update({"_id": key, "state": "running"}, values, changes, RESUME_SECONDS)
 
-    async def table(self, key: ObjectId) -> str:
-        """The failed rows as CSV."""
+    async def table(self, key: ObjectId) -> tuple[str, int]:
+        """The failed rows as CSV, and how many are not in it."""
         found = await self._latest({"_id": key})
-        return found["failed_table"] if found and found.get("failed_table") else ""
+        table = found.get("failed_table") if found else None
+        return (table["text"], table["left_out"]) if table else ("", 0)
 
     async def _make_way(self, stored: Mapping[str, Any]) -> dict[str, Any] | None:
         """What the same request has done; None: what was in the way of a new record has been taken out of it.

@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from service.documents.registry import DocumentType
 from service.errors import Fault
-from service.store.failures import operation
+from service.store.bulk import until_answered
 
 KEY_BYTES = 16
 CACHE_KIB = 8192
@@ -162,11 +162,16 @@ class UniquenessCheck:
         for start in range(0, len(conditions), CHECKED_AT_ONCE):
             some = conditions[start : start + CHECKED_AT_ONCE]
             clauses = some if len(index.paths) > 1 else _together(some)
-            with operation(self._timeout_seconds):
-                documents = await self._collection.find({"$or": clauses}, dict.fromkeys(index.paths, 1)).to_list()
-            for document in documents:
+            for document in await self._find({"$or": clauses}, index.paths):
                 owners |= dict.fromkeys(index.keys(document), document["_id"])
         return owners
+
+    async def _find(self, query: Mapping[str, Any], paths: Sequence[str]) -> list[dict[str, Any]]:
+        async def attempt() -> list[dict[str, Any]]:
+            return await self._collection.find(query, dict.fromkeys(paths, 1)).to_list()
+
+        found, _ = await until_answered(attempt, self._timeout_seconds)
+        return found
 
 
 def _together(conditions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -160,6 +160,7 @@ UNREADABLE: Mapping[str, tuple[str, Make | bytes, str, int | None, str | None]] 
     "a web page as CSV": ("csv", b"<!DOCTYPE html><table>", "unknown_format", None, None),
     "a workbook as CSV": ("csv", FILES["xlsx"], "not_what_it_says", None, None),
     "CSV as a workbook": ("xlsx", FILES["csv"], "not_what_it_says", None, None),
+    "NDJSON as CSV": ("csv", FILES["ndjson"], "not_what_it_says", None, None),
     "an old workbook renamed": ("xlsx", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504), "unknown_format", None, None),
     "a Word document": ("xlsx", other_zip("_rels/.rels", "word/document.xml"), "not_a_workbook", None, None),
     "a binary workbook": ("xlsx", other_zip("_rels/.rels", "xl/workbook.bin"), "not_a_workbook", None, None),
@@ -278,13 +279,12 @@ async def test_a_header_is_refused_with_all_that_is_wrong_in_it(
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-async def test_a_file_of_a_header_alone_has_no_rows(client: httpx.AsyncClient, kind: str) -> None:
+async def test_a_header_alone_is_refused(client: httpx.AsyncClient, kind: str) -> None:
     make = {"csv": csv_file, "xlsx": xlsx_file}[kind]
 
-    report = await imported(client, make(*people()), MEDIA_TYPES[kind])
+    problem = refused(await send(client, make(*people()), MEDIA_TYPES[kind]), 422, "invalid_file")
 
-    assert counts(report) == {}
-    assert report["failed_rows"] == []
+    assert [fault["code"] for fault in problem["errors"]] == ["no_rows"]
 
 
 async def test_two_arrays_cannot_both_have_a_row_for_each_element(client: httpx.AsyncClient) -> None:

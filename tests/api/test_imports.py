@@ -320,7 +320,7 @@ async def test_a_refusal_has_the_report_in_it(client: httpx.AsyncClient) -> None
 
     problem = refused(response, 422, "import_refused")
     assert problem["request_id"] == response.headers["x-request-id"]
-    assert problem["detail"] == "1 of 2 rows are at fault."
+    assert problem["detail"] == "1 of 2 rows cannot be imported."
     assert problem["report"]["id"] == response.headers["import-id"]
     assert problem["report"]["state"] == "refused"
     assert counts(problem["report"]) == {"rows": 2, "failed": 1}

@@ -89,7 +89,7 @@ async def test_progress_is_a_sign_of_life_until_the_end(records: ImportRecords) 
 
     await records.note_progress(started.key, created=3)
     alive = await stored(started.key)
-    await records.end(started.key, "complete", created=5, failed_table="a,b", seconds=1.5)
+    await records.end(started.key, "complete", created=5, failed_table={"text": "a,b", "left_out": 2}, seconds=1.5)
     await records.note_progress(started.key, created=4)
 
     assert (alive["created"], alive["revision"], alive["state"]) == (3, 2, "running")
@@ -97,8 +97,8 @@ async def test_progress_is_a_sign_of_life_until_the_end(records: ImportRecords) 
     ended = await stored(started.key)
     assert (ended["created"], ended["state"], ended["seconds"], ended["revision"]) == (5, "complete", 1.5, 3)
     assert ended["ended_at"] == ended["updated_at"]
-    assert await records.table(started.key) == "a,b"
-    assert await records.table(ObjectId()) == ""
+    assert await records.table(started.key) == ("a,b", 2)
+    assert await records.table(ObjectId()) == ("", 0)
 
 
 async def test_what_became_of_it_stays_so(records: ImportRecords) -> None:
@@ -114,10 +114,10 @@ async def test_values_are_never_read_as_expressions(records: ImportRecords) -> N
     started = await start(records)
     rows = [{"row": 2, "errors": [{"column": "$name", "code": "x", "message": "$$ROOT", "value": "$sha256"}]}]
 
-    await records.end(started.key, "refused", failed_rows=rows, failed_table="$name")
+    await records.end(started.key, "refused", failed_rows=rows, failed_table={"text": "$name", "left_out": 0})
 
     assert (await stored(started.key))["failed_rows"] == rows
-    assert await records.table(started.key) == "$name"
+    assert await records.table(started.key) == ("$name", 0)
 
 
 # The same file

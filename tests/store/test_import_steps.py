@@ -19,7 +19,7 @@ from service.imports.decoding import Incoming, LinesDecoding
 from service.imports.preparing import Preparing
 from service.imports.query import ImportQuery
 from service.imports.report import Report
-from service.imports.run import Import
+from service.imports.run import ImportRun
 from service.imports.source import open_source
 from service.imports.upsert import ATTEMPTS
 from service.store.bulk import BulkWriter
@@ -48,7 +48,7 @@ async def run(rows: Rows | str, document_type: DocumentType = USERS, seed: bytes
         source = open_source(Path(file.name), kind, document_type, query, 10_000)
     with closing(source):
         preparing = Preparing(document_type.document_class, query, source.decoding.columns, seed)
-        running = Import(preparing, source, timeout_seconds=TIMEOUT_SECONDS)
+        running = ImportRun(preparing, source, timeout_seconds=TIMEOUT_SECONDS)
         await running.run()
         return running.report
 

@@ -224,8 +224,8 @@ def test_a_file_that_is_broken_anywhere_is_refused_before_its_first_document(con
     assert len(refused(content)) == 1
 
 
-def test_a_header_alone_is_a_file_without_documents() -> None:
-    assert documents("name,email\r\n") == []
+def test_a_header_alone_is_refused() -> None:
+    assert refused("name,email\r\n") == [("no_rows", None, None)]
 
 
 # Where a fault is
