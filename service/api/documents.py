@@ -276,10 +276,6 @@ def _import_responses() -> dict[int | str, dict[str, Any]]:
     }
     for status in (200, ImportBrokenOffError.status, ImportRefusedError.status):
         responses[status]["content"][CSV] = BINARY
-        responses[status].setdefault("headers", {})["Failed-Rows-Left-Out"] = {
-            "description": "With CSV: how many rows that failed are not in it.",
-            "schema": {"type": "integer"},
-        }
     return responses
 
 

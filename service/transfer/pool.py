@@ -65,6 +65,11 @@ class _Worker:
             raise EncodingError(answer)
         return answer
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.returncode is not None
+
     async def end(self) -> None:
         """Let it end, or make it."""
         self._requests.close()
@@ -116,6 +121,9 @@ class EncoderPool:
         if self._has_ended:
             raise EncodingError("the service ends")
         worker = await self._idle.get()
+        if worker is not None and worker.has_ended:  # while nobody needed it
+            self._discard(worker)
+            worker = None
         is_usable = False
         try:
             worker = worker or await self._start_worker()

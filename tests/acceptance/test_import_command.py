@@ -151,6 +151,7 @@ def counted(rows: int, **others: int) -> dict[str, int]:
     return {"rows": rows, "created": 0, "updated": 0, "unchanged": 0, "failed": 0} | others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_remote", [False, True], ids=["database", "service"])
 def test_what_was_exported_is_taken_back(place: Place, *, is_remote: bool) -> None:
     there = place.there if is_remote else ()
@@ -191,7 +192,7 @@ def test_failed_rows_are_told_and_kept_to_be_corrected(place: Place, *, is_remot
         "row 3, age: an integer is expected (unknown)",
         "row 4, email: row 2 has this value (ada@example.org)",
         *(line for line in refused[2].splitlines() if line.startswith("row 5, ")),
-        "dossier: Nothing was imported, as some rows cannot be: 3 of 4 rows are at fault.",
+        "dossier: Nothing was imported, as some rows cannot be: 3 of 4 rows cannot be imported.",
     ]
     assert skipped[0] == 1
     assert counts(skipped[1]) == counted(4, created=1, failed=3)
@@ -300,6 +301,7 @@ def test_an_import_that_is_interrupted_is_taken_up_again(place: Place, sign: sig
     assert place.database["users"].count_documents({}) == ROWS
 
 
+@pytest.mark.slow
 def test_whoever_interrupts_an_import_by_a_service_is_told_that_it_goes_on(place: Place) -> None:
     name = place.write("many.csv", many())
     with place.started("users", name, *place.there) as command:

@@ -28,6 +28,7 @@ def everything_home(tmp_path: Path) -> Iterator[Home]:
         home.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -36,9 +37,8 @@ def everything_home(tmp_path: Path) -> Iterator[Home]:
         pytest.param(
             ["--max-examples=10", "--include-tag=everythings", "--phases=examples,fuzzing,stateful"],
             id="everything",
-            marks=pytest.mark.slow,
         ),
-        pytest.param(["--max-examples=150"], id="all at length", marks=pytest.mark.slow),
+        pytest.param(["--max-examples=150"], id="all at length"),
     ],
 )
 def test_no_failure_and_no_answer_outside_of_the_schema(everything_home: Home, arguments: list[str]) -> None:

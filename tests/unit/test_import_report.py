@@ -151,6 +151,7 @@ def test_a_thousand_failed_rows_are_listed_and_the_rest_is_counted() -> None:
 
     assert len(report.failed_rows) == MAX_FAILED_ROWS
     assert len(table_of(report)) == MAX_FAILED_ROWS + 1
+    assert report.table()[1] == 7
     assert report.counts()["failed"] == MAX_FAILED_ROWS + 7
 
 
