@@ -24,8 +24,8 @@ from service.observability import configure_logging, log
 from service.store.database import open_database
 from service.store.import_records import Import, ImportRecords
 
-NICENESS = 5
-"""Requests come before files."""
+NICENESS = 15
+"""Requests come before files, and MongoDB, for which all of them wait."""
 
 THRESHOLDS = (100_000, 50, 50)
 """Rows make no cycles, and many objects: by default each 700 of them would be searched for cycles."""
