@@ -31,6 +31,7 @@ TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything
 
 SECRET_KEY = "a secret key for the tests, 32 bytes and more"
 DATABASE = "dossier-tests"
+AWAKENINGS, AWAKENING_SECONDS = 5, 5.0
 CALLER_ID = "00000000000000000000ca11"
 
 
@@ -116,6 +117,11 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
+    # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
+    # cancels what is under way when it wakes up.
+    for _ in range(AWAKENINGS):
+        if await services.database.has_primary(AWAKENING_SECONDS):
+            break
     own: list[type[Record]] = [Account, Export, Import]
     for document_class in [*(document_type.document_class for document_type in TYPES), *own]:
         await document_class.get_pymongo_collection().delete_many({})
