@@ -262,7 +262,9 @@ class ImportRecords:
     def _stored(self, values: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
         known = {"id" if name == "_id" else name: value for name, value in (earlier or {}).items()}
         summary = Earlier(**{name: known[name] for name in Earlier.model_fields}) if earlier else None
-        record = Import(id=PydanticObjectId(), earlier=summary, expires_at=now() + self._keep, **values)
+        moment = now()
+        times = {"created_at": moment, "updated_at": moment, "expires_at": moment + self._keep}
+        record = Import(id=PydanticObjectId(), earlier=summary, **times, **values)
         stored: dict[str, Any] = to_stored(record, [])
         fingerprint = [values["type"], values["query"], values["sha256"]]
         stored |= {"_id": stored.pop("id"), "fingerprint": fingerprint}
