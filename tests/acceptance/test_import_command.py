@@ -317,6 +317,7 @@ def test_whoever_interrupts_an_import_by_a_service_is_told_that_it_goes_on(place
     assert place.database["users"].count_documents({}) == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_remote", [False, True], ids=["database", "service"])
 def test_a_person_sees_how_far_it_is(place: Place, *, is_remote: bool) -> None:
     name = place.write("many.csv", many(MANY_ROWS))

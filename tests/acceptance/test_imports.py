@@ -316,6 +316,7 @@ def test_an_import_goes_on_when_its_client_leaves(home: Home) -> None:
     assert count_of(home, "visits") == ROWS
 
 
+@pytest.mark.slow
 def test_requests_are_answered_during_an_import(home: Home) -> None:
     service = home.start()
     with Sender(service) as sender:
