@@ -1,6 +1,6 @@
 """Bodies that POST takes, as hypothesis makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from service.documents.registry import DocumentType
+from service.imports.decoding import Incoming
+from service.imports.source import Source, unpack
 
 Body = dict[str, Any]
 
@@ -125,3 +127,9 @@ BODIES: Mapping[str, st.SearchStrategy[Body]] = {
 def bodies_of(document_type: DocumentType) -> st.SearchStrategy[Body]:
     """Bodies of a type."""
     return BODIES[document_type.name]
+
+
+def documents_of(source: Source) -> Generator[list[Incoming]]:
+    """The documents of each of its parts."""
+    for part in source.parts():
+        yield source.decoding.decode(part.ordinal, unpack(part.rows))

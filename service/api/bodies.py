@@ -1,6 +1,6 @@
 """Request bodies, read whole and no larger than they may be."""
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 from fastapi import Request
@@ -19,21 +19,23 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The body. Raises BodyTooLargeError as soon as it is known, whatever Content-Length says."""
+async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    """The body as it comes. Raises BodyTooLargeError as soon as it is known, whatever Content-Length says."""
+    error = BodyTooLargeError(f"A body has at most {max_bytes} bytes.", headers={"Connection": "close"})
     declared = request.headers.get("content-length", "")
-    chunks: list[bytes] = []
-    size = int(declared) if declared.isascii() and declared.isdigit() else 0
-    if size <= max_bytes:
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                break
-            chunks.append(chunk)
-    if size > max_bytes:
-        raise BodyTooLargeError(f"A body has at most {max_bytes} bytes.", headers={"Connection": "close"})
-    return b"".join(chunks)
+    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
+        raise error
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise error
+        yield chunk
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises BodyTooLargeError."""
+    return b"".join([chunk async for chunk in limited(request, max_bytes)])
 
 
 async def read_json(request: Request, media_types: Collection[str] = (JSON,)) -> Any:

@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.api.bodies import media_type_of
-from service.errors import BodyTooLargeError, UnsupportedMediaTypeError
+from service.api.bodies import limited, media_type_of
+from service.errors import UnsupportedMediaTypeError
 from service.imports.importer import Upload
 from service.transfer.decoding import refuse_file
 from service.transfer.file_kinds import FileKind, kind_of, named_kind
@@ -60,7 +60,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
     if coding != "identity":
         raise UnsupportedMediaTypeError(f"Send the file as it is, not as {coding!r}.")  # RFC 9110 §8.4
     with tempfile.NamedTemporaryFile(prefix="dossier-upload-") as file:
-        chunks = _limited(request, max_bytes)
+        chunks = limited(request, max_bytes)
         filename: str | None = None
         if media_type == MULTIPART:
             part = await _form_file(request, chunks)
@@ -75,21 +75,6 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
         said = named_kind(filename or "") or MEDIA_TYPES.get(media_type)
         kind = await to_thread.run_sync(kind_of, path, said)
         yield Upload(path, kind, size, sha256, filename and filename[:MAX_FILENAME_LENGTH])
-
-
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
-    """The body, up to so many bytes, whatever Content-Length says."""
-    declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isascii() and declared.isdigit() else 0
-    error = BodyTooLargeError(f"A file has at most {max_bytes} bytes.", headers={"Connection": "close"})
-    if size > max_bytes:
-        raise error
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise error
-        yield chunk
 
 
 class _FormParser(MultiPartParser):

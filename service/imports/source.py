@@ -1,7 +1,7 @@
 """A file that has been read to its end, and kept until its documents are written."""
 
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
 from marshal import dumps, loads
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from service.documents.registry import DocumentType
-from service.imports.decoding import Decoding, Incoming, LinesDecoding, TableDecoding
+from service.imports.decoding import Decoding, LinesDecoding, TableDecoding
 from service.imports.query import ImportQuery, check_kind
 from service.transfer.csv_reader import read_csv
 from service.transfer.decoding import refuse_file
@@ -64,11 +64,6 @@ class Source:
         self._file.seek(0)
         for ordinal, length in self._parts:
             yield Part(ordinal, self._file.read(length))
-
-    def documents(self) -> Generator[list[Incoming]]:
-        """What the parts hold, decoded here."""
-        for part in self.parts():
-            yield self.decoding.decode(part.ordinal, unpack(part.rows))
 
     def close(self) -> None:
         """Forget them."""

@@ -29,6 +29,7 @@ from service.imports.source import Source, open_source
 from service.transfer.csv_encoder import csv_text
 from service.transfer.file_kinds import FileKind
 from service.transfer.row_decoder import REASONS_COLUMN
+from tests.bodies import documents_of
 
 USERS = DocumentType(User)
 MAX_BYTES = 16 * 1024 * 1024
@@ -55,7 +56,7 @@ def report_of(content: str, faults: Sequence[Fault], kind: FileKind = "csv") -> 
     """A report in which these are the faults of every document of a file."""
     with opened(content, kind) as source:
         report = Report(source)
-        for part in source.documents():
+        for part in documents_of(source):
             for incoming in part:
                 report.add_failed(incoming, faults)
         return report
@@ -69,7 +70,7 @@ def table_of(report: Report) -> list[list[str]]:
 def test_documents_are_counted_by_their_fates() -> None:
     with opened("name,email\r\na,a\r\nb,b\r\nc,c\r\nd,d\r\n") as source:
         report = Report(source)
-        first, *_ = (incoming for part in source.documents() for incoming in part)
+        first, *_ = (incoming for part in documents_of(source) for incoming in part)
         report.count("created")
         report.count("updated")
         report.count("updated")

@@ -20,7 +20,7 @@ from service.imports.decoding import Incoming
 from service.imports.query import ImportQuery
 from service.imports.source import PART_BYTES, PART_ROWS, Source, open_source
 from service.transfer.file_kinds import FileKind
-from tests.bodies import bodies_of
+from tests.bodies import bodies_of, documents_of
 from tests.everything import Everything
 
 USERS, EVERYTHINGS = DocumentType(User), DocumentType(Everything)
@@ -51,7 +51,7 @@ def opened(
 def documents(content: str | bytes, kind: FileKind = "csv", **options: Any) -> list[Incoming]:
     """All of a file."""
     with opened(content, kind, **options) as source:
-        return [incoming for part in source.documents() for incoming in part]
+        return [incoming for part in documents_of(source) for incoming in part]
 
 
 def refused(content: str | bytes, kind: FileKind = "csv", **options: Any) -> list[tuple[str, int | None, str | None]]:
@@ -173,7 +173,7 @@ def test_a_document_stays_whole_where_a_part_ends() -> None:
     rows = [f"{number // 3},A,{number // 3}@x.de,s,c,DE\r\n" for number in range(PART_ROWS * 3)]
 
     with opened(HEAD + "".join(rows)) as source:
-        parts = list(source.documents())
+        parts = list(documents_of(source))
 
     assert [incoming.ordinal for part in parts for incoming in part] == list(range(1, PART_ROWS * 3, 3))
     assert all(len(incoming.rows) == 3 for part in parts for incoming in part)
@@ -185,12 +185,12 @@ def test_a_document_stays_whole_where_a_part_ends() -> None:
 
 def test_the_documents_can_be_read_again() -> None:
     with opened("name,email\r\nAda,ada@example.org\r\nBob,b@example.org\r\n") as source:
-        first = list(source.documents())
-        some = source.documents()
+        first = list(documents_of(source))
+        some = documents_of(source)
         next(some)
         some.close()
 
-        assert list(source.documents()) == first
+        assert list(documents_of(source)) == first
         assert source.row_count == 2
 
 
@@ -199,9 +199,9 @@ def test_parts_are_small() -> None:
     long = "name,email\r\n" + f"{'n' * (PART_BYTES // 2)},e\r\n" * 5
 
     with opened(many) as source:
-        assert [len(part) for part in source.documents()] == [PART_ROWS, PART_ROWS, 1]
+        assert [len(part) for part in documents_of(source)] == [PART_ROWS, PART_ROWS, 1]
     with opened(long) as source:
-        assert max(len(part) for part in source.documents()) <= 3
+        assert max(len(part) for part in documents_of(source)) <= 3
 
 
 def test_there_are_not_more_rows_than_allowed() -> None:
@@ -233,7 +233,7 @@ def test_a_header_alone_is_refused() -> None:
 
 def test_a_fault_in_a_table_is_at_its_column() -> None:
     with opened('name,email,tags,age\r\nAda,x,"[""a"",7]",36\r\n') as source:
-        [[ada]] = source.documents()
+        [[ada]] = documents_of(source)
         place_of = source.decoding.place_of
 
         assert place_of(ada, Fault("c", "m", column="age")) == ("age", "36")
@@ -245,7 +245,7 @@ def test_a_fault_in_a_table_is_at_its_column() -> None:
 
 def test_a_fault_in_one_of_a_documents_rows_is_shown_as_that_row_has_it() -> None:
     with opened(HEAD + "1,A,a@x.de,s,c,DE\r\n1,A,a@x.de,t,d,Germany\r\n") as source:
-        [[found]] = source.documents()
+        [[found]] = documents_of(source)
 
         assert source.decoding.place_of(found, Fault("c", "m", "/profile/addresses/1/country")) == (
             "profile.addresses.country",
@@ -255,7 +255,7 @@ def test_a_fault_in_one_of_a_documents_rows_is_shown_as_that_row_has_it() -> Non
 
 def test_a_fault_in_a_line_is_at_its_pointer() -> None:
     with opened(lines({"name": "Ada", "tags": ["a", 7], "id": "x"}), "ndjson") as source:
-        [[ada]] = source.documents()
+        [[ada]] = documents_of(source)
         place_of = source.decoding.place_of
 
         assert place_of(ada, Fault("c", "m", "/tags/1")) == ("/tags/1", 7)
