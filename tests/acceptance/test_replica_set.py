@@ -140,6 +140,7 @@ def test_an_export_survives_a_killed_secondary_that_it_is_read_from(replica_set:
     with Download(service, path_of("csv"), service.token()) as download:
         export = Export(download)
         export.read(1_000_000)
+        until(lambda: any(node.idle_cursors(NAMESPACE) for node in replica_set.nodes), "the export is under way")
         [read_from] = [node for node in replica_set.nodes if node.idle_cursors(NAMESPACE)]
         assert read_from in replica_set.secondaries
 
