@@ -20,6 +20,7 @@ from service.exports import open_exporter
 from service.imports.importer import open_importer
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
+from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
 from service.store.database import open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
             raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
         async with (
-            open_database(chosen, [*document_classes, Account, Export, Import]) as database,
+            open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent]) as database,
             open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
             open_importer(chosen) as importer,
         ):
@@ -67,8 +68,10 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                 exporter=exporter,
                 importer=importer,
                 records={
-                    record_type.name: Repository(record_type, limits, cursors) for record_type in (EXPORTS, IMPORTS)
+                    record_type.name: Repository(record_type, limits, cursors)
+                    for record_type in (EXPORTS, IMPORTS, AUDIT)
                 },
+                audit=AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds),
             )
             _settle_memory()
             yield {"services": services}

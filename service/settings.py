@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     import_record_days: float = Field(default=30.0, gt=1, le=3650)
     """How long it is remembered what was imported, by whom, and what became of it."""
 
+    audit_days: float = Field(default=365.0, gt=0, le=3650)
+    """How long the audit trail is kept."""
+
     shutdown_grace_seconds: int = Field(default=10, ge=0, le=300)
     """How long running requests and exports may go on after SIGTERM."""
 

@@ -22,6 +22,7 @@ from service.auth.accounts import Account
 from service.documents.base import Record
 from service.documents.registry import DocumentType, check_types, registered_types
 from service.settings import Settings
+from service.store.audit_records import AuditEvent
 from service.store.embedded import embedded_server
 from service.store.export_records import Export
 from service.store.import_records import Import
@@ -118,7 +119,7 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
-    own: list[type[Record]] = [Account, Export, Import]
+    own: list[type[Record]] = [Account, Export, Import, AuditEvent]
     classes = [*(document_type.document_class for document_type in TYPES), *own]
     # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
     # cancels what is under way when it wakes up.

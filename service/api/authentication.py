@@ -72,7 +72,7 @@ async def get_token(request: Request, services: ServicesDependency) -> Response:
     account = await services.accounts.authenticate(form["username"], form["password"])
     if account is None:
         raise TokenRequestError("invalid_grant", "The name or the password is wrong, or the account is disabled.")
-    allowed = allowed_scopes(account.scopes, services.scopes)
+    allowed = allowed_scopes(account.patterns, services.scopes)
     asked = form.get("scope", "").split()
     granted = [scope for scope in allowed if scope in asked] if asked else allowed
     if asked and not granted:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.auth.accounts import Accounts
 from service.auth.tokens import Caller, TokenSigner, invalid_token
@@ -14,6 +14,7 @@ from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
 from service.imports.importer import Importer
 from service.settings import Settings
+from service.store.audit_records import Actor, AuditTrail
 from service.store.database import Database
 from service.store.repository import Repository
 
@@ -33,7 +34,8 @@ class Services:
     exporter: Exporter
     importer: Importer
     records: Mapping[str, Repository]
-    """Those of exports and of imports."""
+    """Those of exports and of imports, and the audit trail."""
+    audit: AuditTrail
 
 
 def services_of(request: Request) -> Services:
@@ -46,6 +48,16 @@ def caller_of(request: Request) -> Caller:
     """Who is calling a route that is authorized directly."""
     caller: Caller = request.state.caller
     return caller
+
+
+def actor_of(request: Request, account: str | None = None, client_id: str | None = None) -> Actor:
+    """Who does something, for the audit trail: the caller, or whoever says to be this account."""
+    address = request.client.host if request.client else None
+    request_id = get_contextvars().get("request_id")
+    if account is not None:
+        return Actor(account, client_id=client_id, address=address, request_id=request_id)
+    caller = caller_of(request)
+    return Actor(caller.username, caller.account_id, caller.client_id, address, request_id)
 
 
 async def get_services(request: Request) -> Services:

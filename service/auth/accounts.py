@@ -4,12 +4,13 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from beanie import PydanticObjectId
 from bson import ObjectId
 
 from service.auth.passwords import PasswordHasher
-from service.auth.scopes import is_pattern
+from service.auth.scopes import ROLES, Role, is_pattern
 from service.documents.base import Record, now, unique
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
 from service.settings import USERNAME_PATTERN
@@ -18,15 +19,25 @@ from service.store.failures import operation
 RECHECK_SECONDS = 15
 """How long a worker may go on serving an account that was disabled elsewhere."""
 
+AccountKind = Literal["person", "client"]
+
 
 class Account(Record):
     """Somebody, or some program, that may sign in."""
 
     username: str
+    kind: AccountKind = "person"
+    """A `client` is a program, which signs in by client credentials (RFC 6749 §4.4)."""
     password_hash: str
+    roles: list[Role] = []
     scopes: list[str]
-    """Patterns: `users:read`, `*:read`, `*`."""
+    """Patterns, beside those of its roles: `users:read`, `*:read`, `*`."""
     is_active: bool = True
+
+    @property
+    def patterns(self) -> list[str]:
+        """All that its roles and its own patterns say."""
+        return [*(pattern for role in self.roles for pattern in ROLES[role]), *self.scopes]
 
     class Settings(Record.Settings):
         """Where and how accounts are kept."""

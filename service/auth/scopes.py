@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from service.documents.registry import DocumentType
 
@@ -11,8 +12,17 @@ ACTIONS: Mapping[str, str] = {
     "write": "Create and change {}",
     "delete": "Delete {}",
     "export": "Download {} as files",
+    "private": "See the private fields of {}",
 }
 
+Role = Literal["viewer", "analyst", "editor", "admin"]
+ROLES: Mapping[Role, tuple[str, ...]] = {
+    "viewer": ("*:read",),
+    "analyst": ("*:read", "*:export"),
+    "editor": ("*:read", "*:export", "*:write", "*:delete"),
+    "admin": ("*",),
+}
+"""Named sets of patterns. None but the administrator's sees private fields."""
 
 ACCOUNTS_ADMIN = "accounts:admin"
 PATTERN = re.compile(r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)")
@@ -25,7 +35,7 @@ def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
         for document_type in document_types
         for action, meaning in ACTIONS.items()
     }
-    return of_types | {ACCOUNTS_ADMIN: "See what all accounts have exported"}
+    return of_types | {ACCOUNTS_ADMIN: "Manage accounts; see what all of them did"}
 
 
 def is_pattern(pattern: str) -> bool:

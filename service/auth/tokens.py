@@ -27,6 +27,11 @@ class Caller:
     account_id: str
     username: str
     scopes: frozenset[str]
+    client_id: str
+    """The program that asks for the account."""
+    token_id: str
+    session_id: str | None = None
+    """Of the sign-in that the token goes back to; None where there is nothing to refresh."""
 
 
 class TokenSigner:
@@ -37,10 +42,12 @@ class TokenSigner:
         self._verified: dict[str, tuple[Caller, float]] = {}
         self.lifetime_seconds = lifetime_seconds
 
-    def issue(self, account_id: str, username: str, client_id: str, scopes: Sequence[str]) -> str:
+    def issue(
+        self, account_id: str, username: str, client_id: str, scopes: Sequence[str], session_id: str | None = None
+    ) -> str:
         """A new token."""
         issued_at = int(time.time())
-        claims = {
+        claims: dict[str, str | int] = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": account_id,
@@ -51,6 +58,8 @@ class TokenSigner:
             "iat": issued_at,
             "exp": issued_at + self.lifetime_seconds,
         }
+        if session_id is not None:
+            claims["sid"] = session_id
         return jwt.encode(claims, self._key, ALGORITHM, headers={"typ": TOKEN_TYPE})
 
     def verify(self, token: str) -> Caller:
@@ -83,11 +92,19 @@ class TokenSigner:
         except jwt.PyJWTError as error:
             raise invalid_token("The access token is not valid.") from error
         header, claims = decoded["header"], decoded["payload"]
-        texts = [claims["sub"], claims["username"], claims["scope"]]
+        session_id = claims.get("sid")
+        texts = [claims["sub"], claims["username"], claims["client_id"], claims["scope"], session_id or ""]
         is_ours = header.get("typ") == TOKEN_TYPE and "crit" not in header
         if not is_ours or not all(isinstance(text, str) for text in texts) or not ObjectId.is_valid(claims["sub"]):
             raise invalid_token("The access token is not valid.")
-        caller = Caller(claims["sub"], claims["username"], frozenset(claims["scope"].split()))
+        caller = Caller(
+            claims["sub"],
+            claims["username"],
+            frozenset(claims["scope"].split()),
+            claims["client_id"],
+            claims["jti"],
+            session_id,
+        )
         return caller, claims["exp"] + LEEWAY_SECONDS
 
 

@@ -63,7 +63,9 @@ def refusal_of(token: str) -> AuthenticationError:
 def test_a_token_is_taken_back_as_its_caller() -> None:
     token = signer.issue(ACCOUNT, "ada", "tests", ["users:read", "users:write"])
 
-    assert signer.verify(token) == Caller(ACCOUNT, "ada", frozenset({"users:read", "users:write"}))
+    caller = signer.verify(token)
+    assert caller == Caller(ACCOUNT, "ada", frozenset({"users:read", "users:write"}), "tests", caller.token_id)
+    assert signer.verify(signer.issue(ACCOUNT, "ada", "tests", [], "a session")).session_id == "a session"
 
 
 def test_a_token_made_by_hand_as_it_should_be_is_taken() -> None:
@@ -116,6 +118,8 @@ def test_each_claim_is_required(claim: str) -> None:
         {"exp": {}},
         {"iat": "now"},
         {"jti": 1},
+        {"client_id": 1},
+        {"sid": ["a session"]},
     ],
     ids=str,
 )
