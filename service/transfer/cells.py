@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from service.documents.fields import Field, Kind
 from service.documents.json_text import MAX_DEPTH, ExactNumber, InvalidJsonError, exact_number, load_json
 from service.documents.strictness import strict_values
 from service.documents.values import DATE, INTEGER, NUMBER, OBJECT_ID, TIME, UnstorableError, stored_integer, to_stored
 from service.errors import Fault
-from service.transfer.decoding import Cell
+from service.transfer.decoding import Cell, FormulaError
 from service.transfer.xlsx_encoder import EPOCH
 
 Convert = Callable[[Cell], Any]
@@ -80,6 +80,8 @@ def _from_json(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
     """An array, an object or free JSON; of the latter, what is no JSON is text."""
     if not isinstance(cell, str):
         return cell
+    if isinstance(cell, FormulaError):
+        _refuse_formula_error(cell)
     try:
         value = load_json(cell.encode())
     except InvalidJsonError as error:
@@ -98,10 +100,16 @@ def _to_float(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
 
 
 def _to_text(cell: Cell) -> Any:
-    if isinstance(cell, str):
+    if type(cell) is str:
         return cell
+    if isinstance(cell, FormulaError):
+        _refuse_formula_error(cell)
     found = "a truth value" if isinstance(cell, bool) else "a date"
     raise CellError.of("text_expected", f"text is expected, and this is {found}; format the cell as text")
+
+
+def _refuse_formula_error(cell: FormulaError) -> NoReturn:
+    raise CellError.of("formula_error", f"a value is expected, and this is a formula that came to {cell}")
 
 
 def _to_integer(cell: Cell) -> Any:
