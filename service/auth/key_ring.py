@@ -112,10 +112,9 @@ class KeyFolder:
         """Read it. Raises StartupError with all that is wrong."""
         self._folder = folder
         self._clock = clock
+        self._looked_at = clock()
         self._files: dict[str, KeyFile] = {}
-        self._faults: dict[str, str] = {}
-        self._looked_at = 0.0
-        self._look()
+        self._files, self._faults = self._read()
         if self._faults:
             told = "; ".join(f"{name} {fault}" for name, fault in self._faults.items())
             raise StartupError(f"DOSSIER_KEYS_DIR={folder}: {told}")
@@ -150,17 +149,17 @@ class KeyFolder:
 
     def _look(self) -> None:
         self._looked_at = self._clock()
-        try:
-            found, faults = self._read()
-        except OSError as error:
-            found, faults = self._files, {"the folder": f"cannot be read: {error.strerror}"}
-        self._files = found
+        self._files, faults = self._read()
         if faults and faults != self._faults:
             log.error("keys that cannot be used", folder=str(self._folder), faults=faults)
         self._faults = faults
 
     def _read(self) -> tuple[dict[str, KeyFile], dict[str, str]]:
-        found, faults = read_key_files(self._folder, self._files)
+        """The keys there are by now, those that have broken as they were, and what is wrong."""
+        try:
+            found, faults = read_key_files(self._folder, self._files)
+        except OSError as error:
+            return self._files, {"the folder": f"cannot be read: {error.strerror}"}
         kept = {kid: file for kid, file in self._files.items() if f"{kid}.pem" in faults}
         if not any(file.key.signing for file in (kept | found).values()):
             return self._files, faults | {"the folder": "has no key that signs: `dossier keys create` makes one"}
