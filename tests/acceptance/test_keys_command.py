@@ -7,6 +7,7 @@ import httpx
 import jwt
 import pytest
 
+from service.auth.keys import generate_key, private_pem
 from tests.acceptance.process import PASSWORD, Home, Service, until
 
 PUBLIC_URL = "https://dossier.example"
@@ -58,18 +59,20 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
 
 def test_a_key_that_would_never_sign_is_not_made(home: Home) -> None:
     folder = home.directory / "keys"
-    run(home, folder, "create")
-    (path,) = folder.iterdir()
-    path.rename(folder / "zebra.pem")
+    folder.mkdir()
+    (folder / "zebra.pem").write_bytes(private_pem(generate_key("EdDSA")))
 
     [(status, _, line)] = run(home, folder, "create")
 
     assert status == 1
     assert "zebra would go on signing" in line
     assert kids_in(folder) == ["zebra"]
-    without = home.run("keys", "list")
-    assert without.returncode == 1
-    assert "DOSSIER_KEYS_DIR is not set" in without.stderr
+
+
+def test_without_a_folder_there_is_nothing_to_do(home: Home) -> None:
+    ended = home.run_in_turn([(["keys", *command], "") for command in (["list"], ["create"], ["retire", "x"])])
+
+    assert [(status, "DOSSIER_KEYS_DIR is not set" in line) for status, _, line in ended] == [(1, True)] * 3
 
 
 def kid_of(token: str) -> str:
