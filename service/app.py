@@ -7,13 +7,15 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, exports, health, imports
+from service.api import authentication, exports, health, imports, well_known
 from service.api.dependencies import Services
 from service.api.documents import document_router
 from service.api.openapi import install_openapi
 from service.auth.accounts import Account, Accounts
+from service.auth.issuers import trusted_authorities
+from service.auth.key_ring import open_key_ring
 from service.auth.scopes import known_scopes
-from service.auth.tokens import TokenSigner
+from service.auth.tokens import OwnAuthority, TokenSigner, TokenVerifier
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
 from service.exports import open_exporter
@@ -38,16 +40,22 @@ class LifespanState(TypedDict):
 
 
 def create_app(settings: Settings | None = None, document_types: Sequence[DocumentType] | None = None) -> FastAPI:
-    """The service as an ASGI app; by default with the environment's settings and every registered type."""
+    """The service as an ASGI app; by default with the environment's settings and every registered type.
+
+    Raises StartupError.
+    """
     chosen = settings or Settings()
     types = registered_types() if document_types is None else document_types
     scopes = known_scopes(types)
     configure_logging(chosen.log_level)
+    if chosen.secret_key is None:
+        raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
+    secret_key = chosen.secret_key.get_secret_value()
+    keys = open_key_ring(chosen.keys_dir, secret_key)
+    trusted = trusted_authorities(chosen.trusted_issuers or (), chosen.issuer, scopes)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
-        if chosen.secret_key is None:
-            raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
         async with (
             open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent]) as database,
@@ -55,7 +63,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
             open_importer(chosen) as importer,
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
-            cursors = CursorSigner(chosen.secret_key.get_secret_value())
+            cursors = CursorSigner(secret_key)
             services = Services(
                 settings=chosen,
                 database=database,
@@ -63,7 +71,9 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
                 accounts=Accounts(chosen.operation_timeout_seconds),
-                signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
+                signer=TokenSigner(keys, chosen.issuer, chosen.token_lifetime_seconds),
+                verifier=TokenVerifier([OwnAuthority(keys, chosen.issuer), *trusted]),
+                keys=keys,
                 scopes=scopes,
                 exporter=exporter,
                 importer=importer,
@@ -93,6 +103,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     app.router.routes.extend([*exports.router.routes, *imports.router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
+    app.include_router(well_known.router)
     install_openapi(app, types, scopes)
     return app
 

@@ -29,6 +29,7 @@
     ├── InternalError            500  internal_error
     ├── ImportKilledError        500  import_killed
     ├── DatabaseUnavailableError 503  database_unavailable
+    ├── IssuerUnavailableError   503  issuer_unavailable
     └── SnapshotUnavailableError 503  snapshot_unavailable
 
     StartupError: the service cannot start; its text is the one line that a person reads.
@@ -381,6 +382,18 @@ class DatabaseUnavailableError(ServiceError):
 
     def __init__(self, detail: str = "Try again shortly.") -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class IssuerUnavailableError(ServiceError):
+    """The keys of the token's issuer cannot be had."""
+
+    status = 503
+    code = "issuer_unavailable"
+
+    def __init__(self, retry_seconds: int) -> None:
+        super().__init__(
+            "Nobody can tell yet whether the token is good.", headers={"Retry-After": str(max(1, retry_seconds))}
+        )
 
 
 class SnapshotUnavailableError(ServiceError):

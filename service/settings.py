@@ -1,15 +1,81 @@
 """What can be set from outside: environment variables that start with `DOSSIER_`, or a `.env` file."""
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
+SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
+
+KeyAlgorithm = Literal["EdDSA", "ES256", "RS256"]
+"""What key pairs sign tokens by (RFC 7518 §3.1, RFC 8037 §3.1)."""
+
+Word = Annotated[str, StringConstraints(pattern=r"^\S{1,512}$")]
+
+
+def _split_url(url: str) -> SplitResult:
+    """The parts of an http(s) address that names nobody. Raises ValueError."""
+    parts = urlsplit(url)
+    is_whole = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    if not is_whole or any(character.isspace() for character in url):
+        raise ValueError("must be http://… or https://…, with a host")
+    if "@" in parts.netloc or "#" in url:
+        raise ValueError("must have no user, password or fragment in it")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class TrustedIssuer(BaseModel):
+    """Somebody else whose access tokens are taken, and what their scopes are here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # A caller from elsewhere is known as `issuer|sub`, so that the first stroke has to end the issuer.
+    issuer: Annotated[str, StringConstraints(pattern=r"^[^\s|]{1,512}$")]
+    """The tokens' `iss`, to the letter."""
+    audience: Word
+    """What their `aud` has to name."""
+    jwks: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    """Where their public keys are (RFC 7517): an https address, http on this machine, or a file's path."""
+    scope_claim: Word = "scope"
+    """The claim that holds scopes: a list, or one text with blanks between."""
+    username_claim: Word = "preferred_username"
+    """The claim that names the caller; where it is missing, `sub` does."""
+    scopes: Annotated[
+        dict[Word, Annotated[list[Annotated[str, StringConstraints(pattern=SCOPE_PATTERN)]], Field(min_length=1)]],
+        Field(min_length=1),
+    ]
+    """From their scopes to ours, or to patterns of ours."""
+    algorithms: Annotated[frozenset[KeyAlgorithm], Field(min_length=1)] = frozenset({"EdDSA", "ES256", "RS256"})
+    """What their keys may sign by."""
+
+    @property
+    def jwks_path(self) -> Path | None:
+        """The file, if it is one."""
+        return None if "://" in self.jwks else Path(self.jwks)
+
+    @field_validator("jwks")
+    @classmethod
+    def _keys_come_unchanged(cls, jwks: str) -> str:
+        if "://" in jwks:
+            parts = _split_url(jwks)
+            if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+                raise ValueError("must be https://…, as anybody on the way could change the keys")
+        return jwks
 
 
 class Settings(BaseSettings):
@@ -33,6 +99,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    public_url: str | None = None
+    """The address that clients use, behind a proxy say, and the issuer of tokens; unset: `http://HOST:PORT`."""
+
     data_dir: Path = Path(".data")
     """Where the embedded MongoDB and the generated secret key are kept."""
 
@@ -45,6 +114,12 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     """Signs access tokens; at least 32 bytes. Unset in development: made once, kept in the data directory."""
 
+    keys_dir: Path | None = None
+    """Folder of PEM key pairs that sign access tokens in place of the secret key; see `dossier keys`."""
+
+    trusted_issuers: Annotated[tuple[TrustedIssuer, ...] | None, NoDecode] = None
+    """Whose access tokens are taken too: a JSON list of `issuer`, `audience`, `jwks`, `scopes` and more."""
+
     admin_username: str = Field(default="admin", pattern=USERNAME_PATTERN)
     """Name of the account that is made when there is none."""
 
@@ -53,6 +128,9 @@ class Settings(BaseSettings):
 
     token_lifetime_seconds: int = Field(default=3600, ge=60, le=86_400)
     """How long an access token is good for."""
+
+    password_grant: bool = True
+    """Whether a name and a password get a token; else only clients, refresh tokens and trusted issuers do."""
 
     query_time_limit_seconds: float = Field(default=2.0, gt=0, le=60)
     """How long MongoDB may work on one list; past it the answer is `query_too_expensive`."""
@@ -98,6 +176,38 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important line that is logged."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def issuer(self) -> str:
+        """Who issues our tokens (RFC 8414 §2), and where clients find the service."""
+        return self.public_url or self.address
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_a_base(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if _split_url(url).query or url.endswith("?"):
+            raise ValueError("must have no query in it")
+        return url.rstrip("/")
+
+    @field_validator("trusted_issuers", mode="before")
+    @classmethod
+    def _read_json(cls, value: Any) -> Any:
+        return from_json(value) if isinstance(value, str) else value
+
+    @field_validator("trusted_issuers")
+    @classmethod
+    def _no_issuer_twice(cls, issuers: tuple[TrustedIssuer, ...] | None) -> tuple[TrustedIssuer, ...] | None:
+        names = [trusted.issuer for trusted in issuers or ()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} must not come twice")
+        return issuers
 
     @model_validator(mode="after")
     def _nothing_made_up_in_production(self) -> Self:

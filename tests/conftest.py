@@ -32,6 +32,7 @@ TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything
 """Every type that the contract is tested with."""
 
 SECRET_KEY = "a secret key for the tests, 32 bytes and more"
+ISSUER = "http://dossier"
 DATABASE = "dossier-tests"
 AWAKENINGS = 5
 CALLER_ID = "00000000000000000000ca11"
@@ -99,6 +100,7 @@ def settings(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Sett
         mongodb_uri=SecretStr(mongodb_uri),
         mongodb_database=DATABASE,
         secret_key=SecretStr(SECRET_KEY),
+        public_url=ISSUER,
         log_level="warning",
     )
 

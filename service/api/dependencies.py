@@ -9,7 +9,8 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.auth.accounts import Accounts
-from service.auth.tokens import Caller, TokenSigner, invalid_token
+from service.auth.key_ring import KeyRing
+from service.auth.tokens import Caller, TokenSigner, TokenVerifier, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
 from service.imports.importer import Importer
@@ -30,6 +31,8 @@ class Services:
     repositories: Mapping[str, Repository]
     accounts: Accounts
     signer: TokenSigner
+    verifier: TokenVerifier
+    keys: KeyRing
     scopes: Mapping[str, str]
     exporter: Exporter
     importer: Importer
@@ -78,13 +81,13 @@ class Authorize(OAuth2PasswordBearer):
         super().__init__(TOKEN_PATH, scheme_name="OAuth2PasswordBearer")
 
     async def __call__(self, request: Request, security_scopes: SecurityScopes) -> Caller:  # type: ignore[override]
-        """Who is calling. Raises AuthenticationError and InsufficientScopeError."""
+        """Who is calling. Raises AuthenticationError, IssuerUnavailableError and InsufficientScopeError."""
         services = services_of(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
-        caller = services.signer.verify(token)
-        if not await services.accounts.is_active(caller.account_id):
+        caller = await services.verifier.verify(token)
+        if caller.issuer is None and not await services.accounts.is_active(caller.account_id):
             raise invalid_token("The account is disabled.")
         bind_contextvars(account=caller.username)
         missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]

@@ -100,6 +100,38 @@ SCHEMAS: Mapping[str, Any] = {
         "required": ["id", "username", "scopes"],
         "properties": {"id": TEXT, "username": TEXT, "scopes": {"type": "array", "items": TEXT}},
     },
+    "JwkSet": {
+        "title": "JwkSet",
+        "description": "RFC 7517 §5.",
+        "type": "object",
+        "required": ["keys"],
+        "properties": {
+            "keys": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["kty", "kid", "use", "alg"],
+                    "properties": {"kty": TEXT, "kid": TEXT, "use": {"const": "sig"}, "alg": TEXT},
+                },
+            }
+        },
+    },
+    "ServerMetadata": {
+        "title": "ServerMetadata",
+        "description": "RFC 8414 §2.",
+        "type": "object",
+        "required": ["issuer", "token_endpoint", "jwks_uri", "response_types_supported", "grant_types_supported"],
+        "properties": {
+            **{
+                name: TEXT | {"format": "uri"}
+                for name in ("issuer", "token_endpoint", "revocation_endpoint", "introspection_endpoint", "jwks_uri")
+            },
+            **{
+                name: {"type": "array", "items": TEXT}
+                for name in ("response_types_supported", "grant_types_supported", "scopes_supported")
+            },
+        },
+    },
     "Health": {"title": "Health", "type": "object", "required": ["status"], "properties": {"status": TEXT}},
 }
 

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from service.documents.registry import DocumentType
+from service.settings import SCOPE_PATTERN
 
 ACTIONS: Mapping[str, str] = {
     "read": "Read and search {}",
@@ -25,7 +26,6 @@ ROLES: Mapping[Role, tuple[str, ...]] = {
 """Named sets of patterns. None but the administrator's sees private fields."""
 
 ACCOUNTS_ADMIN = "accounts:admin"
-PATTERN = re.compile(r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)")
 
 
 def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
@@ -40,7 +40,7 @@ def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
 
 def is_pattern(pattern: str) -> bool:
     """Whether this is `*`, or two parts like `users:read`, of which either may be `*`."""
-    return PATTERN.fullmatch(pattern) is not None
+    return re.fullmatch(SCOPE_PATTERN, pattern) is not None
 
 
 def allowed_scopes(patterns: Collection[str], known: Iterable[str]) -> list[str]:

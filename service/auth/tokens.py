@@ -1,18 +1,21 @@
-"""Access tokens as signed JWTs (RFC 9068)."""
+"""Access tokens as signed JWTs (RFC 9068): ours are issued here, and ours and those of trusted issuers are verified."""
 
 import secrets
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 from bson import ObjectId
 
+from service.auth.key_ring import KeyRing
+from service.auth.keys import Key
 from service.errors import AuthenticationError
 
-ALGORITHM = "HS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 §2.1, no password
-ISSUER = AUDIENCE = "dossier"
+AUDIENCE = "dossier"
 LEEWAY_SECONDS = 60
 MAX_REMEMBERED = 10_000
 """Tokens whose check is remembered, of less than a kilobyte each."""
@@ -32,14 +35,16 @@ class Caller:
     token_id: str
     session_id: str | None = None
     """Of the sign-in that the token goes back to; None where there is nothing to refresh."""
+    issuer: str | None = None
+    """Who else answers for the caller, who then has no account here; None for ourselves."""
 
 
 class TokenSigner:
-    """Issues access tokens, and takes its own back."""
+    """Issues access tokens."""
 
-    def __init__(self, secret_key: str, lifetime_seconds: int) -> None:
-        self._key = secret_key.encode()
-        self._verified: dict[str, tuple[Caller, float]] = {}
+    def __init__(self, keys: KeyRing, issuer: str, lifetime_seconds: int) -> None:
+        self._keys = keys
+        self._issuer = issuer
         self.lifetime_seconds = lifetime_seconds
 
     def issue(
@@ -48,7 +53,7 @@ class TokenSigner:
         """A new token."""
         issued_at = int(time.time())
         claims: dict[str, str | int] = {
-            "iss": ISSUER,
+            "iss": self._issuer,
             "aud": AUDIENCE,
             "sub": account_id,
             "username": username,
@@ -60,44 +65,60 @@ class TokenSigner:
         }
         if session_id is not None:
             claims["sid"] = session_id
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"typ": TOKEN_TYPE})
+        key = self._keys.signing_key
+        assert key.signing is not None
+        named = {} if key.kid is None else {"kid": key.kid}
+        return jwt.encode(claims, key.signing, key.algorithm, headers={"typ": TOKEN_TYPE} | named)
 
-    def verify(self, token: str) -> Caller:
-        """Who holds this token; remembered until it expires.
 
-        Raises AuthenticationError, which does not say what gave it away.
-        """
-        caller, good_until = self._verified.get(token, (None, 0.0))
-        if caller is None or good_until <= time.time():
-            self._verified.pop(token, None)
-            caller, good_until = self._verify(token)
-            if len(self._verified) >= MAX_REMEMBERED:
-                self._verified.clear()
-            self._verified[token] = caller, good_until
-        return caller
+class Authority(ABC):
+    """Somebody whose tokens are taken: what these must be like, which keys verify them, whom they stand for."""
 
-    def _verify(self, token: str) -> tuple[Caller, float]:
-        try:
-            decoded = jwt.decode_complete(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                leeway=LEEWAY_SECONDS,
-                options={"require": list(REQUIRED_CLAIMS)},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise invalid_token("The access token has expired.") from error
-        except jwt.PyJWTError as error:
-            raise invalid_token("The access token is not valid.") from error
-        header, claims = decoded["header"], decoded["payload"]
+    issuer: str
+    audience: str
+    token_types: Collection[str]
+    """Values of `typ`, in small letters."""
+    required_claims: Sequence[str]
+
+    @abstractmethod
+    async def find_key(self, kid: str | None) -> Key | None:
+        """The key that a token names; None if there is none."""
+
+    @abstractmethod
+    def holds(self, key: Key) -> bool:
+        """Whether a key that was found may still be used."""
+
+    @abstractmethod
+    def caller_of(self, claims: Mapping[str, Any]) -> Caller:
+        """Whom verified claims stand for. Raises ValueError if they cannot be what the issuer means."""
+
+
+class OwnAuthority(Authority):
+    """The service itself."""
+
+    audience = AUDIENCE
+    token_types = (TOKEN_TYPE,)
+    required_claims = REQUIRED_CLAIMS
+
+    def __init__(self, keys: KeyRing, issuer: str) -> None:
+        self._keys = keys
+        self.issuer = issuer
+
+    async def find_key(self, kid: str | None) -> Key | None:
+        """One of the service's own."""
+        return self._keys.find(kid)
+
+    def holds(self, key: Key) -> bool:
+        """Whether it is still there."""
+        return self._keys.find(key.kid) is key
+
+    def caller_of(self, claims: Mapping[str, Any]) -> Caller:
+        """An account."""
         session_id = claims.get("sid")
-        texts = [claims["sub"], claims["username"], claims["client_id"], claims["scope"], session_id or ""]
-        is_ours = header.get("typ") == TOKEN_TYPE and "crit" not in header
-        if not is_ours or not all(isinstance(text, str) for text in texts) or not ObjectId.is_valid(claims["sub"]):
-            raise invalid_token("The access token is not valid.")
-        caller = Caller(
+        texts = [claims["username"], claims["client_id"], claims["scope"], session_id or ""]
+        if not all(isinstance(text, str) for text in texts) or not ObjectId.is_valid(claims["sub"]):
+            raise ValueError("a claim is not of its type")
+        return Caller(
             claims["sub"],
             claims["username"],
             frozenset(claims["scope"].split()),
@@ -105,7 +126,79 @@ class TokenSigner:
             claims["jti"],
             session_id,
         )
-        return caller, claims["exp"] + LEEWAY_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A token that was good."""
+
+    caller: Caller
+    authority: Authority
+    key: Key
+    good_until: float
+    """In seconds of the epoch, the leeway included."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it still is: neither expired, nor has its key gone."""
+        return self.good_until > time.time() and self.authority.holds(self.key)
+
+
+class TokenVerifier:
+    """Says whom a token stands for."""
+
+    def __init__(self, authorities: Iterable[Authority]) -> None:
+        """Where two have the same name, the first one counts: so ourselves before all others."""
+        self._authorities: dict[str, Authority] = {}
+        for authority in authorities:
+            self._authorities.setdefault(authority.issuer, authority)
+        self._verified: dict[str, Verified] = {}
+
+    async def verify(self, token: str) -> Caller:
+        """Who holds this token; remembered until it expires, or its key has gone.
+
+        Raises AuthenticationError, which does not say what gave it away, and IssuerUnavailableError.
+        """
+        verified = self._verified.get(token)
+        if verified is None or not verified.is_good:
+            self._verified.pop(token, None)
+            verified = await self._verify(token)
+            if len(self._verified) >= MAX_REMEMBERED:
+                self._verified.clear()
+            self._verified[token] = verified
+        return verified.caller
+
+    async def _verify(self, token: str) -> Verified:
+        try:
+            authority, key = await self._find_key(token)
+            claims = jwt.decode(
+                token,
+                key.verifying,
+                algorithms=[key.algorithm],  # the key's, whatever the token says of itself
+                audience=authority.audience,
+                issuer=authority.issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": list(authority.required_claims)},
+            )
+            return Verified(authority.caller_of(claims), authority, key, int(claims["exp"]) + LEEWAY_SECONDS)
+        except jwt.ExpiredSignatureError as error:
+            raise invalid_token("The access token has expired.") from error
+        except (jwt.PyJWTError, ValueError) as error:
+            raise invalid_token("The access token is not valid.") from error
+
+    async def _find_key(self, token: str) -> tuple[Authority, Key]:
+        """Whose token it says to be, and the key that it names; nothing else of it is believed. Raises ValueError."""
+        unverified = jwt.decode_complete(token, options={"verify_signature": False})
+        header, issuer = unverified["header"], unverified["payload"].get("iss")
+        authority = self._authorities.get(issuer) if isinstance(issuer, str) else None
+        if authority is None:
+            raise ValueError("nobody's whom we trust")
+        if str(header.get("typ")).lower() not in authority.token_types or "crit" in header:  # RFC 8725 §3.11, §3.10
+            raise ValueError("no access token")
+        key = await authority.find_key(header.get("kid"))
+        if key is None:
+            raise ValueError("no such key")
+        return authority, key
 
 
 def invalid_token(detail: str) -> AuthenticationError:

@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 
 from service.auth.passwords import WeakPasswordError
-from service.cli import accounts, database, export, import_file, seed, serve, template
+from service.cli import accounts, database, export, import_file, keys, seed, serve, template
 from service.cli.terminal import CommandError, in_one_line
 from service.errors import InternalError, ServiceError, StartupError
 
@@ -18,6 +18,7 @@ app.command("template")(template.write_template)
 app.command("seed")(seed.seed_documents)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(database.app, name="database")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -33,16 +34,16 @@ def check_place(output: Path) -> None:
 
 
 @contextmanager
-def draft_of(path: Path) -> Iterator[BinaryIO]:
+def draft_of(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when all went well; else nothing has changed there.
 
-    Raises CommandError where it cannot be written.
+    `mode` is what a new file may be used for, less the umask. Raises CommandError where it cannot be written.
     """
     place = path.resolve()  # what a link leads to is replaced, not the link
     draft = place.with_name(f".dossier-{secrets.token_hex(8)}.part")
     try:
         try:
-            with draft.open("xb") as file:
+            with open(draft, "xb", opener=partial(os.open, mode=mode)) as file:
                 if place.exists():
                     shutil.copymode(place, draft)
                 yield file

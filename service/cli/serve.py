@@ -34,19 +34,19 @@ def serve(
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, _leave)  # so that whatever was started is ended; uvicorn has its own while it runs
     listener = _listen(host or settings.host, settings.port if port is None else port)
-    with with_database(settings) as complete:
+    bound_host, bound_port = listener.getsockname()[:2]
+    with with_database(settings.model_copy(update={"host": bound_host, "port": bound_port})) as complete:
+        app = create_app(complete)
         password = asyncio.run(_prepare(complete, sample))
         config = uvicorn.Config(
-            create_app(complete),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
             http=LimitedHttpProtocol,
             timeout_graceful_shutdown=settings.shutdown_grace_seconds,
         )
-        bound_host, bound_port = listener.getsockname()[:2]
-        address = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
-        print(f"Dossier listens on {address}, and explains itself at {address}/docs")
+        print(f"Dossier listens on {complete.address}, and explains itself at {complete.address}/docs")
         if password:
             print(
                 f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)", flush=True

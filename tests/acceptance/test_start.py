@@ -1,5 +1,6 @@
 """What a newcomer sees at the first start, and what an operator sees when there cannot be one."""
 
+import json
 import socket
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tests.acceptance.process import PASSWORD, Home, Service
 
 SECRET = "0123456789abcdef0123456789abcdef"
+PUBLIC_URL = "https://dossier.example"
 SCRIPTS = {"Latin": "a", "Cyrillic": "а", "Han": "明", "Hangul": "민", "Arabic": "م", "Devanagari": "श"}
 """A letter of each script that the sample names are to show."""
 
@@ -58,14 +60,14 @@ def test_sample_users_have_up_to_three_addresses(service: Service, authorization
 
 
 def test_a_second_start_keeps_data_and_accounts_and_loads_no_more_samples(home: Home) -> None:
-    first = home.launch("--sample", "50")
+    first = home.launch("--sample", "50", public_url=PUBLIC_URL)
     first.wait_until_ready()
     assert first.password is not None
     headers = {"Authorization": f"Bearer {first.token(password=first.password)}"}
     before = [first.http.get(f"/api/v1/{name}", params={"limit": 1000}, headers=headers) for name in ("users", "items")]
     assert first.end() == 0
 
-    second = home.launch("--sample", "50")
+    second = home.launch("--sample", "50", public_url=PUBLIC_URL)
     second.wait_until_ready()
 
     assert second.password is None
@@ -156,6 +158,31 @@ def test_a_setting_of_the_wrong_kind_is_named(home: Home) -> None:
     environment = home.environment(port="many", token_lifetime_seconds="1")
 
     assert_refused(home, environment=environment, naming=("DOSSIER_PORT", "DOSSIER_TOKEN_LIFETIME_SECONDS"))
+
+
+def test_keys_and_issuers_that_cannot_be_used_are_named_all_at_once(home: Home) -> None:
+    keys = home.directory / "keys"
+    keys.mkdir()
+    base = {"mongodb_uri": "mongodb://127.0.0.1:9", "secret_key": SECRET}
+    issuers = [
+        {"issuer": "a", "audience": "x", "jwks": "http://elsewhere.example/", "scopes": {"x": ["users:read"]}},
+        {"issuer": "b", "jwks": "keys.json", "scopes": {"x": ["everything"]}, "algorithms": ["none"]},
+    ]
+    cases: list[tuple[dict[str, str], tuple[str, ...]]] = [
+        ({"keys_dir": str(keys)}, ("DOSSIER_KEYS_DIR", "dossier keys create")),
+        (
+            {"trusted_issuers": json.dumps(issuers), "public_url": "dossier.example"},
+            ("PUBLIC_URL", *(f"ISSUERS_{place}:" for place in ("0_JWKS", "1_AUDIENCE", "1_SCOPES_x_0"))),
+        ),
+        (
+            {"trusted_issuers": json.dumps([issuers[0] | {"jwks": "keys.json", "scopes": {"x": ["users:raed"]}}])},
+            ("DOSSIER_TRUSTED_ISSUERS", "there is no scope users:raed", "there is no file keys.json"),
+        ),
+    ]
+
+    for settings, naming in cases:
+        environment = home.environment(**base, **settings)
+        assert_refused(home, "--port", "0", environment=environment, naming=naming)
 
 
 def test_where_no_mongod_can_be_had_one_line_names_three_ways_to_get_one(home: Home) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from service.api.dependencies import Services
 from service.auth.accounts import RECHECK_SECONDS, Accounts
-from tests.conftest import SECRET_KEY
+from tests.conftest import ISSUER, SECRET_KEY
 
 TOKEN = "/api/v1/auth/token"
 PASSWORD = "correct horse"
@@ -145,7 +145,7 @@ def forged(**changes: Any) -> str:
     key = changes.pop("key", SECRET_KEY)
     now = int(time.time())
     claims = {
-        "iss": "dossier",
+        "iss": ISSUER,
         "aud": "dossier",
         "sub": "0" * 24,
         "username": "ada",

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from service.auth.scopes import ACTIONS
 from service.errors import FaultyInputError, ServiceError
-from service.settings import Settings
+from service.settings import Settings, TrustedIssuer
 from service.store.query import COUNT_MODES
 from service.transfer.encoding import DELIMITERS
 from service.transfer.formats import FORMATS
@@ -59,6 +59,15 @@ def test_the_readme_shows_the_defaults() -> None:
 @pytest.mark.parametrize("error", errors_below(ServiceError), ids=lambda error: error.code)
 def test_the_readme_and_the_tree_name_every_error(error: type[ServiceError]) -> None:
     assert f"| `{error.code}` | {error.status} |" in README
+
+
+def test_the_readme_trusts_an_issuer_that_can_be_trusted() -> None:
+    [example] = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    chosen = Settings(_env_file=None, trusted_issuers=example)
+
+    assert [trusted.audience for trusted in chosen.trusted_issuers or ()] == ["https://dossier.example"]
+    for name in TrustedIssuer.model_fields:
+        assert re.search(rf"^\| .*`{name}`.* \|", README, re.MULTILINE), name
 
 
 def test_the_readme_names_every_script() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,92 @@ def test_an_admin_password_out_of_bounds_stops_the_start(password: str) -> None:
 @pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128])
 def test_an_admin_password_is_measured_in_characters(password: str) -> None:
     assert settings(admin_password=password).admin_password == SecretStr(password)
+
+
+@pytest.mark.parametrize(
+    ("given", "issuer"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "::1", "port": 1}, "http://[::1]:1"),
+        ({"public_url": "https://dossier.example/"}, "https://dossier.example"),
+        ({"public_url": "http://dossier.example:81/base//", "port": 1}, "http://dossier.example:81/base"),
+    ],
+    ids=str,
+)
+def test_the_issuer_is_the_address_that_clients_use(given: dict[str, Any], issuer: str) -> None:
+    assert settings(**given).issuer == issuer
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("dossier.example", "ftp://a", "javascript:x", "https://", "https:///a", "https://[a", "https://a b"),
+        *("https://a?b", "https://a?", "https://a#b", "https://a#", "https://canary@a"),
+        *("https://a:99999", "https://a:b", "https://a:0"),
+    ],
+)
+def test_a_public_url_that_clients_cannot_add_to_stops_the_start(url: str) -> None:
+    fault = fault_of(public_url=url)
+
+    assert fault.startswith("public_url: ")
+    assert "canary" not in fault
+
+
+TRUSTED = {"issuer": "urn:a", "audience": "b", "jwks": "https://a.example/jwks", "scopes": {"read": ["*:read"]}}
+
+
+def trusting(*issuers: Any) -> dict[str, str]:
+    return {"trusted_issuers": json.dumps(issuers)}
+
+
+def test_trusted_issuers_are_a_list_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSSIER_TRUSTED_ISSUERS", json.dumps([TRUSTED, TRUSTED | {"issuer": "c", "jwks": "a.json"}]))
+
+    first, second = settings().trusted_issuers or ()
+
+    assert (first.issuer, first.scope_claim, first.username_claim) == ("urn:a", "scope", "preferred_username")
+    assert first.algorithms == {"EdDSA", "ES256", "RS256"}
+    assert first.jwks_path is None
+    assert second.jwks_path == Path("a.json")
+
+
+@pytest.mark.parametrize("jwks", ["http://127.0.0.1:1/a", "http://localhost/a", "http://[::1]/a", "https://a.example"])
+def test_keys_come_by_https_or_from_this_machine(jwks: str) -> None:
+    assert settings(**trusting(TRUSTED | {"jwks": jwks})).trusted_issuers
+
+
+NONSENSE: dict[str, list[Any]] = {
+    "issuer": ["", "a|b", "a b", "a\n", 1, None],
+    "audience": ["", None],
+    "jwks": [
+        *("", "://", "file:///a", "ftp://a.example/", "http://a.example/", "https://u:p@a.example"),
+        *("http://127.0.0.1.evil.example/", "http://localhost.evil.example/"),
+    ],
+    "scopes": [{}, [], {"a b": ["*"]}, {"": ["*"]}, {"a": []}, {"a": "*"}, {"a": ["x"]}],
+    "algorithms": [[], ["HS256"], ["none"], ["EdDSA", "HS512"], "EdDSA"],
+    "scope_claim": [""],
+    "scope": ["read"],
+}
+
+
+@pytest.mark.parametrize("changes", [{name: value} for name, values in NONSENSE.items() for value in values], ids=str)
+def test_a_trusted_issuer_that_makes_no_sense_stops_the_start(changes: dict[str, Any]) -> None:
+    assert fault_of(**trusting(TRUSTED | changes)).startswith("trusted_issuers.0.")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "1", "[1]", json.dumps([TRUSTED, TRUSTED])], ids=["{", "{}", "1", "[1]", "2"]
+)
+def test_what_is_no_list_of_issuers_stops_the_start(text: str) -> None:
+    assert fault_of(trusted_issuers=text).startswith("trusted_issuers")
+
+
+def test_all_faults_of_all_issuers_are_told() -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**trusting({"issuer": "a|b"}, TRUSTED | {"algorithms": ["none"]}))
+
+    places = [error["loc"][1:3] for error in caught.value.errors()]
+    assert places == [(0, "issuer"), (0, "audience"), (0, "jwks"), (0, "scopes"), (1, "algorithms")]
 
 
 def test_production_starts_with_a_secret_and_a_database() -> None:

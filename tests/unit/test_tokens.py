@@ -1,35 +1,71 @@
 """Access tokens: the service's own are taken back, and no others."""
 
 import base64
-import hashlib
-import hmac
 import json
 import time
-from typing import Any
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.auth.tokens import REQUIRED_CLAIMS, Caller, TokenSigner, invalid_token
+from service.auth.key_ring import KeyFolder, KeyRing, SecretKeyRing
+from service.auth.keys import Key, PrivateKey, generate_key, private_pem, public_jwk, public_pem
+from service.auth.tokens import REQUIRED_CLAIMS, Caller, OwnAuthority, TokenSigner, TokenVerifier, invalid_token
 from service.errors import AuthenticationError
+from service.settings import KeyAlgorithm
 
-KEY = "a secret key of the tests, of 32 bytes and more"
-OTHER_KEY = "another secret key of the tests, as long as the first"
+ISSUER = "http://dossier.test"
+SECRET = "a secret key of the tests, of 32 bytes and more"
+OTHER_SECRET = "another secret key of the tests, as long as the first"
 ACCOUNT = "0123456789abcdef01234567"
-HEADER = {"alg": "HS256", "typ": "at+jwt"}
-HASHES = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
+KID = "the-key"
 
-signer = TokenSigner(KEY, 3600)
+T = TypeVar("T")
+
+
+def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it comes to, without an event loop: nothing has to be waited for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    raise AssertionError("it waits for something")
+
+
+def new_key(algorithm: KeyAlgorithm) -> PrivateKey:
+    return rsa.generate_private_key(65_537, 2048) if algorithm == "RS256" else generate_key(algorithm)
+
+
+def part(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def signed_by(key: Any, algorithm: str, header: Any, payload: Any) -> str:
+    """A token made by hand, whatever its header says, because a library would not make most of these."""
+    message = f"{part(header)}.{part(payload)}"
+    signature = jwt.get_algorithm_by_name(algorithm).sign(message.encode(), key)
+    return f"{message}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def secretly_signed(secret: str | bytes, header: Any, payload: Any) -> str:
+    """A token whose HMAC is made with this, as long as the header asks for."""
+    algorithm = str(header.get("alg"))
+    given = algorithm if algorithm in {"HS256", "HS384", "HS512"} else "HS256"
+    return signed_by(secret.encode() if isinstance(secret, str) else secret, given, header, payload)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
     return {
-        "iss": "dossier",
+        "iss": ISSUER,
         "aud": "dossier",
         "sub": ACCOUNT,
         "username": "ada",
@@ -41,57 +77,77 @@ def claims(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def part(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+class Realm:
+    """A service with one key of an algorithm, and somebody who has stolen it."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self.keys = keys
+        self.key: Key = keys.signing_key
+        self.header = {"alg": self.key.algorithm, "typ": "at+jwt"} | ({"kid": KID} if self.key.kid else {})
+        self.signer = TokenSigner(keys, ISSUER, 3600)
+        self.verifier = TokenVerifier([OwnAuthority(keys, ISSUER)])
+
+    def issue(self, *scopes: str, session_id: str | None = None) -> str:
+        """A token as the service makes it."""
+        return self.signer.issue(ACCOUNT, "ada", "tests", scopes, session_id)
+
+    def signed(self, header: Any, payload: Any) -> str:
+        """A token with a signature of the right key, whatever else it is."""
+        return signed_by(self.key.signing, self.key.algorithm, header, payload)
+
+    def verify(self, token: str) -> Caller:
+        """Whom it stands for."""
+        return result_of(self.verifier.verify(token))
+
+    def refusal_of(self, token: str) -> AuthenticationError:
+        """What is said to whoever comes with it."""
+        with pytest.raises(AuthenticationError) as caught:
+            self.verify(token)
+        return caught.value
 
 
-def signed(header: Any, payload: Any, key: str = KEY) -> str:
-    """A token made by hand, because a library would not make most of these."""
-    message = f"{part(header)}.{part(payload)}"
-    algorithm = header.get("alg") if isinstance(header, dict) else None
-    digest = hmac.new(key.encode(), message.encode(), HASHES.get(str(algorithm), hashlib.sha256)).digest()
-    return f"{message}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+@pytest.fixture(scope="module", params=["HS256", "EdDSA", "ES256", "RS256"])
+def realm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Realm:
+    """One for each algorithm."""
+    if request.param == "HS256":
+        return Realm(SecretKeyRing(SECRET))
+    folder: Path = tmp_path_factory.mktemp("keys")
+    (folder / f"{KID}.pem").write_bytes(private_pem(new_key(request.param)))
+    return Realm(KeyFolder(folder))
 
 
-def refusal_of(token: str) -> AuthenticationError:
-    with pytest.raises(AuthenticationError) as caught:
-        signer.verify(token)
-    return caught.value
+def test_a_token_is_taken_back_as_its_caller(realm: Realm) -> None:
+    caller = realm.verify(realm.issue("users:read", "users:write"))
 
-
-def test_a_token_is_taken_back_as_its_caller() -> None:
-    token = signer.issue(ACCOUNT, "ada", "tests", ["users:read", "users:write"])
-
-    caller = signer.verify(token)
     assert caller == Caller(ACCOUNT, "ada", frozenset({"users:read", "users:write"}), "tests", caller.token_id)
-    assert signer.verify(signer.issue(ACCOUNT, "ada", "tests", [], "a session")).session_id == "a session"
+    assert realm.verify(realm.issue(session_id="a session")).session_id == "a session"
 
 
-def test_a_token_made_by_hand_as_it_should_be_is_taken() -> None:
-    assert signer.verify(signed(HEADER, claims())).account_id == ACCOUNT
+def test_a_token_made_by_hand_as_it_should_be_is_taken(realm: Realm) -> None:
+    assert realm.verify(realm.signed(realm.header, claims())).account_id == ACCOUNT
 
 
-def test_a_token_has_the_header_and_claims_of_rfc_9068() -> None:
-    header, payload, _ = signer.issue(ACCOUNT, "ada", "tests", []).split(".")
+def test_a_token_has_the_header_and_claims_of_rfc_9068(realm: Realm) -> None:
+    header, payload, _ = realm.issue().split(".")
 
-    assert json.loads(base64.urlsafe_b64decode(header + "==")) == HEADER
+    assert json.loads(base64.urlsafe_b64decode(header + "==")) == realm.header
     issued = json.loads(base64.urlsafe_b64decode(payload + "=="))
     assert set(issued) == set(REQUIRED_CLAIMS)
+    assert issued["iss"] == ISSUER
     assert issued["exp"] - issued["iat"] == 3600
     assert issued["scope"] == ""
 
 
-def test_two_tokens_are_never_the_same() -> None:
-    assert signer.issue(ACCOUNT, "ada", "tests", []) != signer.issue(ACCOUNT, "ada", "tests", [])
+def test_two_tokens_are_never_the_same(realm: Realm) -> None:
+    assert realm.issue() != realm.issue()
 
 
 @pytest.mark.parametrize("claim", REQUIRED_CLAIMS)
-def test_each_claim_is_required(claim: str) -> None:
+def test_each_claim_is_required(realm: Realm, claim: str) -> None:
     payload = claims()
     del payload[claim]
 
-    refusal_of(signed(HEADER, payload))
+    realm.refusal_of(realm.signed(realm.header, payload))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +158,16 @@ def test_each_claim_is_required(claim: str) -> None:
         {"aud": []},
         {"aud": None},
         {"iss": "https://evil.example"},
-        {"iss": "dossier/"},
+        {"iss": f"{ISSUER}/"},
+        {"iss": [ISSUER]},
+        {"iss": {}},
         {"iss": None},
         {"sub": "1"},
         {"sub": ""},
         {"sub": 1},
         {"sub": {"$ne": None}},
         {"sub": None},
+        {"sub": "https://issuer.example|1"},
         {"username": {"$ne": None}},
         {"username": None},
         {"scope": ["users:read"]},
@@ -116,6 +175,7 @@ def test_each_claim_is_required(claim: str) -> None:
         {"exp": None},
         {"exp": "soon"},
         {"exp": {}},
+        {"exp": float("inf")},
         {"iat": "now"},
         {"jti": 1},
         {"client_id": 1},
@@ -123,117 +183,104 @@ def test_each_claim_is_required(claim: str) -> None:
     ],
     ids=str,
 )
-def test_a_claim_of_another_value_or_type_is_refused(changes: dict[str, Any]) -> None:
-    refusal_of(signed(HEADER, claims(**changes)))
+def test_a_claim_of_another_value_or_type_is_refused(realm: Realm, changes: dict[str, Any]) -> None:
+    realm.refusal_of(realm.signed(realm.header, claims(**changes)))
 
 
-@pytest.mark.parametrize("seconds", [-50, -1, 30])
-def test_a_clock_that_is_wrong_within_the_leeway_does_no_harm(seconds: int) -> None:
+@pytest.mark.parametrize("seconds", [-50, -30, -1, 30])
+def test_a_clock_that_is_wrong_within_the_leeway_does_no_harm(realm: Realm, seconds: int) -> None:
     now = int(time.time())
 
     for changes in ({"exp": now + seconds}, {"iat": now - seconds}, {"nbf": now - seconds}):
-        assert signer.verify(signed(HEADER, claims(**changes))).account_id == ACCOUNT
+        assert realm.verify(realm.signed(realm.header, claims(**changes))).account_id == ACCOUNT
 
 
 @pytest.mark.parametrize("seconds", [70, 600, 10**9])
-def test_a_token_that_expired_before_the_leeway_is_refused(seconds: int) -> None:
-    refusal = refusal_of(signed(HEADER, claims(exp=int(time.time()) - seconds)))
+def test_a_token_that_expired_before_the_leeway_is_refused(realm: Realm, seconds: int) -> None:
+    refusal = realm.refusal_of(realm.signed(realm.header, claims(exp=int(time.time()) - seconds)))
 
     assert refusal.detail == "The access token has expired."
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
-def test_a_token_from_the_future_is_refused(claim: str) -> None:
-    refusal_of(signed(HEADER, claims(**{claim: int(time.time()) + 600})))
+@pytest.mark.parametrize("seconds", [70, 600])
+def test_a_token_from_the_future_is_refused(realm: Realm, claim: str, seconds: int) -> None:
+    realm.refusal_of(realm.signed(realm.header, claims(**{claim: int(time.time()) + seconds})))
+
+
+OTHER_VALUES: dict[str, list[Any]] = {
+    "typ": ["JWT", "rt+jwt", "jwt", "", ["at+jwt"], None],
+    "alg": ["hs256", "HS384", "HS512", "ES384", "RS512", "PS256", "Ed448", "none", "None", "", None, ["HS256"], {}],
+    "crit": [["exp"], ["b64"], [], None, "exp"],
+    "b64": [False],
+    "kid": [{}, ["x"], 1, "x", "", f"{KID}.pem", f"./{KID}", f"../keys0/{KID}", "/dev/null", "' UNION SELECT 'key"],
+}
 
 
 @pytest.mark.parametrize(
-    "header",
-    [
-        {"alg": "HS256"},
-        {"alg": "HS256", "typ": "JWT"},
-        {"alg": "HS256", "typ": "rt+jwt"},
-        {"alg": "HS256", "typ": ["at+jwt"]},
-        {"alg": "HS256", "typ": None},
-        {"typ": "at+jwt"},
-        {"alg": "hs256", "typ": "at+jwt"},
-        {"alg": "HS384", "typ": "at+jwt"},
-        {"alg": "HS512", "typ": "at+jwt"},
-        {"alg": "RS256", "typ": "at+jwt"},
-        {"alg": "none", "typ": "at+jwt"},
-        {"alg": "None", "typ": "at+jwt"},
-        {"alg": "", "typ": "at+jwt"},
-        {"alg": None, "typ": "at+jwt"},
-        {"alg": ["HS256"], "typ": "at+jwt"},
-        {"alg": {}, "typ": "at+jwt"},
-        {**HEADER, "crit": ["exp"]},
-        {**HEADER, "crit": []},
-        {**HEADER, "crit": ["b64"], "b64": False},
-        {**HEADER, "kid": {}},
-        {**HEADER, "kid": ["x"]},
-        {**HEADER, "kid": 1},
-        [],
-        "HS256",
-        None,
-        1,
-    ],
-    ids=str,
+    "changes", [{name: value} for name, values in OTHER_VALUES.items() for value in values], ids=str
 )
-def test_another_header_is_refused_even_if_the_key_is_ours(header: Any) -> None:
-    refusal_of(signed(header, claims()))
+def test_another_header_is_refused_even_if_the_key_is_ours(realm: Realm, changes: dict[str, Any]) -> None:
+    realm.refusal_of(realm.signed(realm.header | changes, claims()))
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "HS256"])
+@pytest.mark.parametrize("header", [[], "HS256", None, 1, {}, {"typ": "at+jwt"}], ids=str)
+def test_what_is_no_header_is_refused(realm: Realm, header: Any) -> None:
+    realm.refusal_of(realm.signed(header, claims()))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", None])
 @pytest.mark.parametrize("signature", ["", "AAAA"])
-def test_a_token_without_a_signature_is_refused(algorithm: str, signature: str) -> None:
-    refusal_of(f"{part({**HEADER, 'alg': algorithm})}.{part(claims())}.{signature}")
+def test_a_token_without_a_signature_is_refused(realm: Realm, algorithm: str | None, signature: str) -> None:
+    header = realm.header | ({"alg": algorithm} if algorithm else {})
+
+    realm.refusal_of(f"{part(header)}.{part(claims())}.{signature}")
 
 
-def test_a_token_signed_by_another_key_is_refused() -> None:
-    refusal_of(TokenSigner(OTHER_KEY, 3600).issue(ACCOUNT, "ada", "tests", []))
-    refusal_of(signed(HEADER, claims(), OTHER_KEY))
-    refusal_of(signed(HEADER, claims(), ""))
+def test_a_token_signed_by_another_key_is_refused(realm: Realm) -> None:
+    algorithm = realm.key.algorithm
+    other = OTHER_SECRET.encode() if algorithm == "HS256" else new_key(algorithm)
+
+    realm.refusal_of(signed_by(other, algorithm, realm.header, claims()))
 
 
-def test_a_key_pair_of_the_callers_own_opens_nothing() -> None:
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256", "RS256"])
+def test_a_key_pair_of_the_callers_own_opens_nothing(realm: Realm, algorithm: KeyAlgorithm) -> None:
+    key = new_key(algorithm)
+    embedded = public_jwk(Key(realm.key.kid, algorithm, key.public_key()))
 
-    refusal_of(jwt.encode(claims(), private, "RS256", headers={"typ": "at+jwt"}))
-    refusal_of(signed(HEADER, claims(), public))
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"jwk": {"kty": "oct", "k": part(OTHER_KEY), "alg": "HS256"}},
-        {"jku": "https://evil.example/keys"},
-        {"x5u": "https://evil.example/cert"},
-        {"x5c": ["AAAA"]},
-        {"kid": "../../../../dev/null"},
-        {"kid": "/proc/sys/kernel/randomize_va_space"},
-        {"kid": "' UNION SELECT 'key"},
-        {"kid": OTHER_KEY},
-    ],
-    ids=str,
-)
-def test_no_header_chooses_the_key(header: dict[str, Any]) -> None:
-    refusal_of(signed({**HEADER, **header}, claims(), OTHER_KEY))
-    refusal_of(signed({**HEADER, **header}, claims(), ""))
+    for header in ({}, {"jwk": embedded}, {"jku": "https://evil.example/keys"}, {"x5u": "https://evil.example/cert"}):
+        realm.refusal_of(signed_by(key, algorithm, realm.header | header | {"alg": algorithm}, claims()))
+    realm.refusal_of(signed_by(key, algorithm, realm.header, claims()))
 
 
-def test_a_changed_token_is_refused() -> None:
-    header, payload, signature = signer.issue(ACCOUNT, "ada", "tests", ["users:read"]).split(".")
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_what_everybody_knows_of_a_key_is_no_secret_key(realm: Realm, algorithm: str) -> None:
+    known: list[str | bytes] = ["", KID, OTHER_SECRET, "None", "null"]
+    if not isinstance(realm.key.verifying, bytes):
+        pem = public_pem(realm.key.verifying)
+        jwk = public_jwk(realm.key)
+        known += [pem, pem.strip(), json.dumps(jwk), jwk.get("x") or jwk["n"]]
 
-    refusal_of(f"{header}.{part(claims(scope='*'))}.{signature}")
-    refusal_of(f"{part({**HEADER, 'kid': 'x'})}.{payload}.{signature}")
-    refusal_of(f"{header}.{payload}.{signature[:-4]}")
-    refusal_of(f"{header}.{payload}")
+    for secret in known:
+        realm.refusal_of(secretly_signed(secret or "\0", realm.header | {"alg": algorithm}, claims()))
+    embedded = {"kty": "oct", "k": part(OTHER_SECRET), "alg": algorithm}
+    realm.refusal_of(secretly_signed(OTHER_SECRET, realm.header | {"alg": algorithm, "jwk": embedded}, claims()))
+
+
+def test_a_changed_token_is_refused(realm: Realm) -> None:
+    header, payload, signature = realm.issue("users:read").split(".")
+
+    realm.refusal_of(f"{header}.{part(claims(scope='*'))}.{signature}")
+    realm.refusal_of(f"{part({**realm.header, 'x': 1})}.{payload}.{signature}")
+    realm.refusal_of(f"{header}.{payload}.{signature[:-4]}")
+    realm.refusal_of(f"{header}.{payload}.{signature[::-1]}")
+    realm.refusal_of(f"{header}.{payload}")
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_\-]{0,20}(\.[A-Za-z0-9_\-]{0,20}){2}", fullmatch=True))
-def test_any_text_is_refused_quietly(token: str) -> None:
-    refusal_of(token)
+def test_any_text_is_refused_quietly(realm: Realm, token: str) -> None:
+    realm.refusal_of(token)
 
 
 json_values = st.recursive(
@@ -243,25 +290,37 @@ json_values = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["alg", "typ", "kid", "crit", "jwk", "b64"], json_values)))
-def test_any_header_is_refused_quietly(header: dict[str, Any]) -> None:
-    refusal_of(signed(header, claims(), OTHER_KEY))
+def test_any_header_is_refused_quietly(realm: Realm, header: dict[str, Any]) -> None:
+    realm.refusal_of(secretly_signed(OTHER_SECRET, realm.header | header, claims()))
 
 
 @given(json_values)
-def test_any_payload_of_another_key_is_refused_quietly(payload: Any) -> None:
-    refusal_of(signed(HEADER, payload, OTHER_KEY))
+def test_any_payload_of_another_key_is_refused_quietly(realm: Realm, payload: Any) -> None:
+    realm.refusal_of(secretly_signed(OTHER_SECRET, realm.header, payload))
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*REQUIRED_CLAIMS, "nbf", "sid"], json_values)))
+def test_whatever_our_key_signed_is_a_caller_or_refused(realm: Realm, changes: dict[str, Any]) -> None:
+    try:
+        caller = realm.verify(realm.signed(realm.header, claims(**changes)))
+    except AuthenticationError:
+        return
+    assert caller.issuer is None
+    assert len(caller.account_id) == 24
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, '{"a":' * 50_000, '{"alg":' + "9" * 5000 + "}", "\x00", "{}{}"])
-def test_a_hostile_header_is_refused_quietly(text: str) -> None:
-    refusal_of(f"{part(text)}.{part(claims())}.AAAA")
+def test_a_hostile_header_or_payload_is_refused_quietly(realm: Realm, text: str) -> None:
+    realm.refusal_of(f"{part(text)}.{part(claims())}.AAAA")
+    realm.refusal_of(f"{part(realm.header)}.{part(text)}.AAAA")
 
 
-def test_a_refusal_says_how_to_come_back_and_not_why() -> None:
+def test_a_refusal_says_how_to_come_back_and_not_why(realm: Realm) -> None:
     refusals = [
-        refusal_of("x"),
-        refusal_of(signed(HEADER, claims(), OTHER_KEY)),
-        refusal_of(signed(HEADER, claims(aud="x"))),
+        realm.refusal_of("x"),
+        realm.refusal_of(secretly_signed(OTHER_SECRET, realm.header, claims())),
+        realm.refusal_of(realm.signed(realm.header, claims(aud="x"))),
+        realm.refusal_of(realm.signed(realm.header | {"kid": "x"}, claims())),
     ]
 
     assert {refusal.detail for refusal in refusals} == {"The access token is not valid."}
@@ -271,27 +330,32 @@ def test_a_refusal_says_how_to_come_back_and_not_why() -> None:
     assert invalid_token("Why.").status == 401
 
 
-def test_a_check_is_remembered_only_until_the_token_expires() -> None:
-    signer = TokenSigner(KEY, 600)
-    token = signer.issue("0" * 24, "ada", "x", ["users:read"])
-    caller = signer.verify(token)
-    _, good_until = signer._verified[token]
-    assert time.time() + 600 <= good_until <= time.time() + 661
+def test_a_check_is_remembered_only_until_the_token_expires(realm: Realm) -> None:
+    token = realm.issue("users:read")
+    caller = realm.verify(token)
+    good = realm.verifier._verified[token]
+    assert time.time() + 3600 <= good.good_until <= time.time() + 3661
 
     expired = "an expired token, which no check would pass"
-    signer._verified[expired] = caller, time.time() + 10
-    assert signer.verify(expired) == caller
-    signer._verified[expired] = caller, time.time() - 1
-    with pytest.raises(AuthenticationError):
-        signer.verify(expired)
-    assert expired not in signer._verified
+    realm.verifier._verified[expired] = replace(good, good_until=time.time() + 10)
+    assert realm.verify(expired) is caller
+    realm.verifier._verified[expired] = replace(good, good_until=time.time() - 1)
+    realm.refusal_of(expired)
+    assert expired not in realm.verifier._verified
 
 
-def test_remembered_tokens_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_tokens_do_not_pile_up(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.auth.tokens.MAX_REMEMBERED", 3)
-    signer = TokenSigner(KEY, 600)
 
     for _ in range(10):
-        signer.verify(signer.issue("0" * 24, "ada", "x", []))
+        realm.verify(realm.issue())
+        assert len(realm.verifier._verified) <= 3
 
-    assert len(signer._verified) <= 3
+
+def test_the_service_is_whoever_else_has_its_name() -> None:
+    own, namesake = SecretKeyRing(SECRET), SecretKeyRing(OTHER_SECRET)
+    verifier = TokenVerifier([OwnAuthority(own, ISSUER), OwnAuthority(namesake, ISSUER)])
+
+    assert result_of(verifier.verify(TokenSigner(own, ISSUER, 60).issue(ACCOUNT, "ada", "x", []))).issuer is None
+    with pytest.raises(AuthenticationError):
+        result_of(verifier.verify(TokenSigner(namesake, ISSUER, 60).issue(ACCOUNT, "ada", "x", [])))

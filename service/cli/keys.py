@@ -1,0 +1,102 @@
+"""`dossier keys`: the key pairs that sign access tokens, in the folder of DOSSIER_KEYS_DIR."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from service.auth.key_ring import SETTLED_SECONDS, KeyFile, read_key_files
+from service.auth.keys import generate_key, private_pem, public_pem
+from service.cli.environment import read_settings
+from service.cli.output import draft_of
+from service.cli.terminal import CommandError, print_table, printable
+from service.settings import KeyAlgorithm
+
+ONLY_OWNER = 0o600
+
+app = typer.Typer(no_args_is_help=True, help="The key pairs that sign access tokens.")
+
+
+def _folder() -> Path:
+    folder = read_settings().keys_dir
+    if folder is None:
+        raise CommandError("DOSSIER_KEYS_DIR is not set: a secret key signs access tokens")
+    return folder
+
+
+def _read(folder: Path) -> tuple[dict[str, KeyFile], dict[str, str]]:
+    try:
+        return read_key_files(folder)
+    except OSError as error:
+        raise CommandError(f"cannot read {folder}: {error.strerror}") from error
+
+
+@app.command("create")
+def create_key(
+    algorithm: Annotated[KeyAlgorithm, typer.Option(help="EdDSA, ES256, or RS256 with 3072 bits.")] = "EdDSA",
+) -> None:
+    """Make a key pair, which signs from now on; running services find it by themselves."""
+    folder = _folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot make {folder}: {error.strerror}") from error
+    newest = max(_signing(_read(folder)[0]), default="")
+    kid = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    if kid <= newest:
+        raise CommandError(f"{newest} would go on signing, as its name comes after {kid}")
+    with draft_of(folder / f"{kid}.pem", ONLY_OWNER) as file:
+        file.write(private_pem(generate_key(algorithm)))
+    print(f"{kid} signs within {SETTLED_SECONDS} seconds, once everybody has seen it")
+
+
+@app.command("list")
+def list_keys() -> None:
+    """Show which key signs, and which ones verify what they have signed before."""
+    found, faults = _read(_folder())
+    newest = max(_signing(found), default=None)
+    table = Table("kid", "algorithm", "use", "since")
+    for kid, file in found.items():
+        use = "signs" if kid == newest else "verifies, could sign" if file.key.signing else "verifies"
+        table.add_row(kid, file.key.algorithm, use, f"{datetime.fromtimestamp(file.since, UTC):%Y-%m-%d %H:%M:%S}")
+    for name, fault in faults.items():
+        table.add_row(printable(name), "", fault, "")
+    print_table(table)
+
+
+@app.command("retire")
+def retire_key(
+    kid: str,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Refuse at once what it has signed, as if it were stolen.")
+    ] = False,
+) -> None:
+    """Let a key sign no longer; what it has signed is good until it expires."""
+    folder = _folder()
+    found, _ = _read(folder)
+    if kid not in found:
+        raise CommandError(f"there is no key {printable(kid)!r} in {folder}")
+    if not [other for other in _signing(found) if other != kid]:
+        raise CommandError(f"no key would be left that signs: `dossier keys create` makes one before {kid} retires")
+    path = folder / f"{kid}.pem"
+    if now:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise CommandError(f"cannot remove {path}: {error.strerror}") from error
+        print(f"{kid} is gone, and what it has signed is refused within seconds")
+    elif found[kid].key.signing is None:
+        print(f"{kid} has retired already; --now removes it")
+    else:
+        public = found[kid].key.verifying
+        assert not isinstance(public, bytes)
+        with draft_of(path, ONLY_OWNER) as file:
+            file.write(public_pem(public))
+        print(f"{kid} signs no longer; remove it with --now once what it has signed has expired")
+
+
+def _signing(files: dict[str, KeyFile]) -> list[str]:
+    return [kid for kid, file in files.items() if file.key.signing is not None]
