@@ -13,6 +13,8 @@ from service.api.documents import document_router
 from service.api.openapi import install_openapi
 from service.auth.accounts import Account, Accounts
 from service.auth.scopes import known_scopes
+from service.auth.sessions import Session, Sessions
+from service.auth.standing import RevokedToken, Standing
 from service.auth.tokens import TokenSigner
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
@@ -50,19 +52,27 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
             raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
         async with (
-            open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent]) as database,
+            open_database(
+                chosen, [*document_classes, Account, Session, RevokedToken, Export, Import, AuditEvent]
+            ) as database,
             open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
             open_importer(chosen) as importer,
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(chosen.secret_key.get_secret_value())
+            accounts = Accounts(chosen.operation_timeout_seconds)
+            sessions = Sessions(
+                chosen.secret_key.get_secret_value(), chosen.refresh_token_days, chosen.operation_timeout_seconds
+            )
             services = Services(
                 settings=chosen,
                 database=database,
                 repositories={
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
-                accounts=Accounts(chosen.operation_timeout_seconds),
+                accounts=accounts,
+                sessions=sessions,
+                standing=Standing(accounts, sessions, scopes, chosen.operation_timeout_seconds),
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,
                 exporter=exporter,
@@ -93,7 +103,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     app.router.routes.extend([*exports.router.routes, *imports.router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
-    install_openapi(app, types, scopes)
+    install_openapi(app, types, scopes, has_password_grant=chosen.password_grant)
     return app
 
 

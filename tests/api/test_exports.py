@@ -140,7 +140,7 @@ async def read(app: FastAPI, services: Services, client: httpx.AsyncClient) -> A
 @pytest.fixture
 async def other(services: Services, client: httpx.AsyncClient) -> Callable[..., dict[str, str]]:
     """The headers of another caller, with these scopes or all but the administrator's."""
-    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=[]).insert()
+    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=["*"]).insert()
 
     def headers(*scopes: str) -> dict[str, str]:
         token = services.signer.issue(
