@@ -1,5 +1,8 @@
 """Accounts that sign in, and what they say at OAuth2's endpoints."""
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -7,7 +10,10 @@ import httpx
 from bson import ObjectId
 
 from service.api.dependencies import Services
-from service.auth.accounts import Account
+from service.auth.accounts import Account, Accounts
+from service.auth.sessions import Sessions
+from service.auth.standing import Standing
+from service.auth.tokens import TokenSigner
 
 TOKEN = "/api/v1/auth/token"
 REVOKE = "/api/v1/auth/revoke"
@@ -92,9 +98,9 @@ async def refusal(
     return error
 
 
-def basic(credentials: tuple[str, str] | None) -> httpx.BasicAuth | None:
+def basic(credentials: tuple[str, str] | None) -> httpx.Auth:
     """As RFC 6749 §2.3.1 wants it: each encoded as in a form before HTTP Basic."""
-    return httpx.BasicAuth(*map(quote_plus, credentials)) if credentials else None
+    return httpx.BasicAuth(*map(quote_plus, credentials)) if credentials else httpx.Auth()
 
 
 def bearer(answer: dict[str, Any]) -> dict[str, str]:
@@ -110,3 +116,19 @@ def session_id(services: Services, answer: dict[str, Any]) -> ObjectId:
     token = services.sessions.read(answer["refresh_token"])
     assert token is not None
     return token.session_id
+
+
+def another_service(services: Services, clock: Callable[[], float] = time.monotonic) -> Services:
+    """The parts of another service on the same database, which has seen no token yet."""
+    settings = services.settings
+    assert settings.secret_key is not None
+    secret_key, seconds = settings.secret_key.get_secret_value(), settings.operation_timeout_seconds
+    accounts = Accounts(seconds)
+    sessions = Sessions(secret_key, settings.refresh_token_days, seconds)
+    return replace(
+        services,
+        accounts=accounts,
+        sessions=sessions,
+        standing=Standing(accounts, sessions, services.scopes, seconds, clock),
+        signer=TokenSigner(secret_key, settings.token_lifetime_seconds),
+    )

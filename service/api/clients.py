@@ -74,7 +74,7 @@ def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
         return form.get("client_id"), form.get("client_secret")
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
-        client_id, _, secret = (unquote_plus(part, errors="strict") for part in text.partition(":"))
+        client_id, secret = (unquote_plus(part, errors="strict") for part in text.split(":", 1))
     except ValueError:
         raise InvalidClientError("The Authorization header cannot be read.") from None
     if "client_secret" in form or form.get("client_id", client_id) != client_id:
