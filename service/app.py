@@ -15,6 +15,8 @@ from service.auth.accounts import Account, Accounts
 from service.auth.issuers import trusted_authorities
 from service.auth.key_ring import open_key_ring
 from service.auth.scopes import known_scopes
+from service.auth.sessions import Session, Sessions
+from service.auth.standing import RevokedToken, Standing
 from service.auth.tokens import OwnAuthority, TokenSigner, TokenVerifier
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
@@ -58,19 +60,25 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
         document_classes = [document_type.document_class for document_type in types]
         async with (
-            open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent]) as database,
+            open_database(
+                chosen, [*document_classes, Account, Session, RevokedToken, Export, Import, AuditEvent]
+            ) as database,
             open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
             open_importer(chosen) as importer,
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(secret_key)
+            accounts = Accounts(chosen.operation_timeout_seconds)
+            sessions = Sessions(secret_key, chosen.refresh_token_days, chosen.operation_timeout_seconds)
             services = Services(
                 settings=chosen,
                 database=database,
                 repositories={
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
-                accounts=Accounts(chosen.operation_timeout_seconds),
+                accounts=accounts,
+                sessions=sessions,
+                standing=Standing(accounts, sessions, scopes, chosen.operation_timeout_seconds),
                 signer=TokenSigner(keys, chosen.issuer, chosen.token_lifetime_seconds),
                 verifier=TokenVerifier([OwnAuthority(keys, chosen.issuer), *trusted]),
                 keys=keys,
@@ -104,7 +112,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     app.include_router(health.router)
     app.include_router(authentication.router)
     app.include_router(well_known.router)
-    install_openapi(app, types, scopes)
+    install_openapi(app, types, scopes, has_password_grant=chosen.password_grant)
     return app
 
 

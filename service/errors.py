@@ -6,6 +6,7 @@
     ├── InvalidHeaderError       400  invalid_header
     ├── MalformedRequestError    400  malformed_request
     ├── TokenRequestError        400  invalid_request, invalid_grant … (RFC 6749 §5.2 has its own form)
+    │   └── InvalidClientError   401  invalid_client
     ├── AuthenticationError      401  not_authenticated
     ├── InsufficientScopeError   403  insufficient_scope
     ├── NotFoundError            404  not_found
@@ -179,10 +180,10 @@ class TokenRequestError(ServiceError):
 
     def __init__(
         self,
-        error: Literal["invalid_request", "invalid_grant", "invalid_scope", "unsupported_grant_type"],
+        error: Literal["invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "unsupported_grant_type"],
         detail: str,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(detail, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
         self.error = error
 
     def members(self) -> dict[str, Any]:
@@ -195,12 +196,18 @@ class TokenRequestError(ServiceError):
 
     def response(self) -> Response:
         """RFC 6749 §5.2: JSON, and never from a cache."""
-        return Response(
-            orjson.dumps(self.members()),
-            self.status,
-            headers={"Cache-Control": "no-store"},
-            media_type="application/json",
-        )
+        return Response(orjson.dumps(self.members()), self.status, headers=self.headers, media_type="application/json")
+
+
+class InvalidClientError(TokenRequestError):
+    """The client has not proved to be who it says."""
+
+    status = 401
+    code = "invalid_client"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("invalid_client", detail)
+        self.headers["WWW-Authenticate"] = 'Basic realm="dossier", charset="UTF-8"'  # RFC 7617 §2
 
 
 class AuthenticationError(ServiceError):

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     password_grant: bool = True
     """Whether a name and a password get a token; else only clients, refresh tokens and trusted issuers do."""
 
+    refresh_token_days: float = Field(default=14.0, gt=1, le=365)
+    """How long a refresh token is good for, from its sign-in or the use of the one before it."""
+
     query_time_limit_seconds: float = Field(default=2.0, gt=0, le=60)
     """How long MongoDB may work on one list; past it the answer is `query_too_expensive`."""
 

@@ -8,7 +8,7 @@ import httpx
 import hypothesis
 import pytest
 import pytest_socket
-from beanie import PydanticObjectId
+from beanie import Document, PydanticObjectId
 from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import monitoring
@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from service.api.dependencies import Services
 from service.app import create_app
 from service.auth.accounts import Account
-from service.documents.base import Record
+from service.auth.sessions import Session
+from service.auth.standing import RevokedToken
 from service.documents.registry import DocumentType, check_types, registered_types
 from service.settings import Settings
 from service.store.audit_records import AuditEvent
@@ -36,6 +37,8 @@ ISSUER = "http://dossier"
 DATABASE = "dossier-tests"
 AWAKENINGS = 5
 CALLER_ID = "00000000000000000000ca11"
+ASKED_NOW_AND_THEN = {"accounts", "sessions", "revoked_tokens"}
+"""Whether a caller is in good standing."""
 
 
 class CommandRecorder(CommandListener):
@@ -46,7 +49,7 @@ class CommandRecorder(CommandListener):
 
     def started(self, event: CommandStartedEvent) -> None:
         """Keep one."""
-        if event.database_name == DATABASE and event.command.get("find") != "accounts":  # asked now and then
+        if event.database_name == DATABASE and event.command.get("find") not in ASKED_NOW_AND_THEN:
             self.commands.append(event.command)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
@@ -121,7 +124,7 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
-    own: list[type[Record]] = [Account, Export, Import, AuditEvent]
+    own: list[type[Document]] = [Account, Session, RevokedToken, Export, Import, AuditEvent]
     classes = [*(document_type.document_class for document_type in TYPES), *own]
     # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
     # cancels what is under way when it wakes up.
@@ -155,7 +158,7 @@ async def anonymous(app: FastAPI, services: Services, _empty_database: None) -> 
 @pytest.fixture
 async def as_caller(services: Services, anonymous: httpx.AsyncClient) -> Callable[[Iterable[str]], None]:
     """Says what scopes the caller of the next requests holds."""
-    await Account(id=PydanticObjectId(CALLER_ID), username="tester", password_hash="!", scopes=[]).insert()
+    await Account(id=PydanticObjectId(CALLER_ID), username="tester", password_hash="!", scopes=["*"]).insert()
 
     def become(scopes: Iterable[str]) -> None:
         token = services.signer.issue(CALLER_ID, "tester", "tests", list(scopes))

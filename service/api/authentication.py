@@ -1,104 +1,156 @@
-"""Signing in: the token endpoint (RFC 6749 §4.3), and who the caller is."""
+"""OAuth2's endpoints: tokens (RFC 6749 §3.2), revocation (RFC 7009), introspection (RFC 7662); and who is calling."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import SecurityScopes
 
-from service.api.bodies import JSON, media_type_of, read_body
-from service.api.dependencies import TOKEN_PATH, ServicesDependency, authorize
-from service.auth.scopes import allowed_scopes
+from service.api.bodies import JSON
+from service.api.clients import FORM, Form, client_of, needed, read_form
+from service.api.dependencies import (
+    INTROSPECTION_PATH,
+    REVOCATION_PATH,
+    TOKEN_PATH,
+    Services,
+    ServicesDependency,
+    authorize,
+)
+from service.api.grants import GRANTS, Grant
+from service.api.presented_tokens import Asker, introspect, revoke
 from service.auth.tokens import Caller
-from service.errors import AuthenticationError, BodyTooLargeError, DatabaseUnavailableError, TokenRequestError, problems
+from service.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    DatabaseUnavailableError,
+    InvalidClientError,
+    TokenRequestError,
+    problems,
+)
 
-FORM = "application/x-www-form-urlencoded"
-MAX_FORM_BYTES = 16_384
-DEFAULT_CLIENT = "dossier"
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""RFC 6749 §5.1."""
 
 router = APIRouter(tags=["auth"], default_response_class=Response)
 
-TOKEN_REQUEST: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            FORM: {
-                "schema": {
-                    "type": "object",
-                    "required": ["grant_type", "username", "password"],
-                    "properties": {
-                        "grant_type": {"const": "password"},
-                        "username": {"type": "string", "minLength": 1},
-                        "password": {"type": "string", "format": "password", "minLength": 1},
-                        "scope": {
-                            "type": "string",
-                            "description": "What is asked for, with spaces between; empty: all.",
-                        },
-                        "client_id": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
+TEXT = {"type": "string", "minLength": 1}
+SECRET = TEXT | {"format": "password"}
+CLIENT = {
+    "client_id": TEXT | {"description": "Who the client is, where HTTP Basic does not say it."},
+    "client_secret": SECRET,
 }
+SCOPE = {"scope": {"type": "string", "description": "What is asked for, with blanks between; empty: all."}}
+TOKEN = {
+    "token": TEXT | {"description": "An access token or a refresh token."},
+    "token_type_hint": {"type": "string", "description": "Not needed."},
+}
+
+
+def _form(*kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a route in OpenAPI, where its parameters may be of several kinds."""
+    schemas = [
+        {
+            "type": "object",
+            "required": [name for name in kind if name not in {*CLIENT, *SCOPE, "token_type_hint"}],
+            "properties": {**kind, **CLIENT},
+        }
+        for kind in kinds
+    ]
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+    return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}
+
+
+def _answers(schema: str | None, description: str) -> dict[int | str, dict[str, Any]]:
+    refusal = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/TokenError"}}}}
+    content = {"content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}} if schema else {}
+    return {
+        200: {"description": description, **content},
+        400: {"description": TokenRequestError.title(), **refusal},
+        401: {"description": InvalidClientError.title(), **refusal},
+        **problems(BodyTooLargeError, DatabaseUnavailableError),
+    }
 
 
 @router.post(
     TOKEN_PATH,
     operation_id="get_token",
-    summary="An access token for a name and a password",
-    responses={
-        200: {
-            "description": "The token",
-            "content": {JSON: {"schema": {"$ref": "#/components/schemas/Token"}}},
-        },
-        400: {
-            "description": TokenRequestError.title(),
-            "content": {JSON: {"schema": {"$ref": "#/components/schemas/TokenError"}}},
-        },
-        **problems(BodyTooLargeError, DatabaseUnavailableError),
-    },
-    openapi_extra=TOKEN_REQUEST,
+    summary="An access token for a password, a client's credentials or a refresh token",
+    responses=_answers("Token", "The token"),
+    openapi_extra=_form(
+        {"grant_type": {"const": "password"}, "username": TEXT, "password": SECRET, **SCOPE},
+        {"grant_type": {"const": "client_credentials"}, **SCOPE},
+        {"grant_type": {"const": "refresh_token"}, "refresh_token": SECRET, **SCOPE},
+    ),
 )
 async def get_token(request: Request, services: ServicesDependency) -> Response:
-    """The password grant. Raises TokenRequestError."""
-    form = await _read_form(request)
-    if "grant_type" not in form:
-        raise TokenRequestError("invalid_request", "grant_type is needed.")
-    if form["grant_type"] != "password":
-        raise TokenRequestError("unsupported_grant_type", "grant_type must be password.")
-    if not form.get("username") or not form.get("password"):
-        raise TokenRequestError("invalid_request", "username and password are needed.")
-    account = await services.accounts.authenticate(form["username"], form["password"])
-    if account is None:
-        raise TokenRequestError("invalid_grant", "The name or the password is wrong, or the account is disabled.")
-    allowed = allowed_scopes(account.patterns, services.scopes)
-    asked = form.get("scope", "").split()
-    granted = [scope for scope in allowed if scope in asked] if asked else allowed
-    if asked and not granted:
-        raise TokenRequestError("invalid_scope", "The account has none of these scopes.")
-    client_id = form.get("client_id") or DEFAULT_CLIENT
-    token = services.signer.issue(str(account.id), account.username, client_id, granted)
+    """The token endpoint. Raises TokenRequestError."""
+    form = await read_form(request)
+    [grant_type] = needed(form, "grant_type")
+    if grant_type not in GRANTS or (grant_type == "password" and not services.settings.password_grant):
+        raise TokenRequestError("unsupported_grant_type", f"{', '.join(_grant_types(services))} are taken.")
+    client = await client_of(request, form)
+    return _token_response(services, await GRANTS[grant_type](request, form, client))
+
+
+def _grant_types(services: Services) -> list[str]:
+    return [name for name in GRANTS if name != "password" or services.settings.password_grant]
+
+
+def _token_response(services: Services, grant: Grant) -> Response:
+    account, refresh_token = grant.account, grant.refresh_token
+    session_id = str(refresh_token.session_id) if refresh_token else None
     body = {
-        "access_token": token,
+        "access_token": services.signer.issue(
+            str(account.id), account.username, grant.client, grant.scopes, session_id
+        ),
         "token_type": "Bearer",
         "expires_in": services.signer.lifetime_seconds,
-        "scope": " ".join(granted),
+        "scope": " ".join(grant.scopes),
     }
-    return Response(orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type=JSON)
+    if refresh_token:
+        body["refresh_token"] = refresh_token.text
+    return Response(orjson.dumps(body), headers=NO_STORE, media_type=JSON)
 
 
-async def _read_form(request: Request) -> dict[str, str]:
-    if media_type_of(request) != FORM:
-        raise TokenRequestError("invalid_request", f"Send {FORM}.")
-    body = await read_body(request, MAX_FORM_BYTES)
-    try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20)
-    except ValueError:
-        raise TokenRequestError("invalid_request", "The form cannot be read.") from None
-    if len(dict(pairs)) < len(pairs):
-        raise TokenRequestError("invalid_request", "A parameter comes twice.")  # RFC 6749 §3.2
-    return dict(pairs)
+@router.post(
+    REVOCATION_PATH,
+    operation_id="revoke_token",
+    summary="End the sign-in that a token goes back to",
+    responses=_answers(None, "The token is not good any more, if it ever was"),
+    openapi_extra=_form(TOKEN),
+)
+async def revoke_token(request: Request) -> Response:
+    """RFC 7009. Raises TokenRequestError; for a token that is none, nothing (§2.2)."""
+    form = await read_form(request)
+    [token] = needed(form, "token")
+    await revoke(request, token, await client_of(request, form))
+    return Response(headers=NO_STORE)
+
+
+@router.post(
+    INTROSPECTION_PATH,
+    operation_id="introspect_token",
+    summary="Whether a token is good, and for what",
+    responses=_answers("Introspection", "What is to be said of it"),
+    openapi_extra=_form(TOKEN),
+)
+async def introspect_token(request: Request) -> Response:
+    """RFC 7662. Raises TokenRequestError, and AuthenticationError for a bearer token that is not good."""
+    form = await read_form(request)
+    asker = await _asker(request, form)
+    [token] = needed(form, "token")
+    return Response(orjson.dumps(await introspect(request, token, asker)), headers=NO_STORE, media_type=JSON)
+
+
+async def _asker(request: Request, form: Form) -> Asker:
+    """Whoever asks proves who they are (RFC 7662 §2.1): a client by its credentials, others by an access token."""
+    if request.headers.get("Authorization", "").lower().startswith("bearer "):
+        return Asker.of_caller(await authorize(request, SecurityScopes([])))
+    client = await client_of(request, form)
+    if client.account is None:
+        raise InvalidClientError("A client's credentials or an access token are needed.")
+    return Asker.of_client(client.account)
 
 
 @router.get(
@@ -110,7 +162,15 @@ async def _read_form(request: Request) -> dict[str, str]:
         **problems(AuthenticationError, DatabaseUnavailableError),
     },
 )
-async def get_me(caller: Annotated[Caller, Security(authorize)]) -> Response:
+async def get_me(caller: Annotated[Caller, Security(authorize)], services: ServicesDependency) -> Response:
     """The account, and what this token allows."""
-    body = {"id": caller.account_id, "username": caller.username, "scopes": sorted(caller.scopes)}
+    account = None if caller.issuer else await services.accounts.find_active(caller.account_id)
+    body = {
+        "id": caller.account_id,
+        "username": caller.username,
+        "kind": account and account.kind,
+        "roles": account.roles if account else [],
+        "client_id": caller.client_id,
+        "scopes": sorted(caller.scopes),
+    }
     return Response(orjson.dumps(body), media_type=JSON)

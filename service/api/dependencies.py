@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlowPassword, OAuthFlows
+from fastapi.security import OAuth2, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.auth.accounts import Accounts
 from service.auth.key_ring import KeyRing
-from service.auth.tokens import Caller, TokenSigner, TokenVerifier, invalid_token
+from service.auth.sessions import Sessions
+from service.auth.standing import Standing
+from service.auth.tokens import Caller, TokenSigner, TokenVerifier
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
 from service.imports.importer import Importer
@@ -20,6 +23,8 @@ from service.store.database import Database
 from service.store.repository import Repository
 
 TOKEN_PATH = "/api/v1/auth/token"  # noqa: S105 - an address
+REVOCATION_PATH = "/api/v1/auth/revoke"
+INTROSPECTION_PATH = "/api/v1/auth/introspect"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Services:
     database: Database
     repositories: Mapping[str, Repository]
     accounts: Accounts
+    sessions: Sessions
+    standing: Standing
     signer: TokenSigner
     verifier: TokenVerifier
     keys: KeyRing
@@ -53,12 +60,14 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def actor_of(request: Request, account: str | None = None, client_id: str | None = None) -> Actor:
-    """Who does something, for the audit trail: the caller, or whoever says to be this account."""
+def actor_of(
+    request: Request, account: str | None = None, client_id: str | None = None, account_id: str | None = None
+) -> Actor:
+    """Who does something, for the audit trail: the caller, or whoever says or has proved to be this account."""
     address = request.client.host if request.client else None
     request_id = get_contextvars().get("request_id")
     if account is not None:
-        return Actor(account, client_id=client_id, address=address, request_id=request_id)
+        return Actor(account, account_id, client_id, address, request_id)
     caller = caller_of(request)
     return Actor(caller.username, caller.account_id, caller.client_id, address, request_id)
 
@@ -71,14 +80,18 @@ async def get_services(request: Request) -> Services:
 ServicesDependency = Annotated[Services, Depends(get_services)]
 
 
-class Authorize(OAuth2PasswordBearer):
+class Authorize(OAuth2):
     """Lets a caller through whose access token holds the scopes that the route names in `Security(...)`.
 
     One dependency and not a chain of them: FastAPI's way through each costs as much as the checks themselves.
     """
 
     def __init__(self) -> None:
-        super().__init__(TOKEN_PATH, scheme_name="OAuth2PasswordBearer")
+        flows = OAuthFlows(
+            password=OAuthFlowPassword(tokenUrl=TOKEN_PATH, refreshUrl=TOKEN_PATH),
+            clientCredentials=OAuthFlowClientCredentials(tokenUrl=TOKEN_PATH),
+        )
+        super().__init__(flows=flows, scheme_name="OAuth2")
 
     async def __call__(self, request: Request, security_scopes: SecurityScopes) -> Caller:  # type: ignore[override]
         """Who is calling. Raises AuthenticationError, IssuerUnavailableError and InsufficientScopeError."""
@@ -86,9 +99,7 @@ class Authorize(OAuth2PasswordBearer):
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
-        caller = await services.verifier.verify(token)
-        if caller.issuer is None and not await services.accounts.is_active(caller.account_id):
-            raise invalid_token("The account is disabled.")
+        caller = await services.standing.check(await services.verifier.verify(token))
         bind_contextvars(account=caller.username)
         missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]
         if missing:

@@ -85,6 +85,19 @@ SCHEMAS: Mapping[str, Any] = {
             "token_type": {"const": "Bearer"},
             "expires_in": {"type": "integer", "description": "Seconds."},
             "scope": TEXT,
+            "refresh_token": TEXT,
+        },
+    },
+    "Introspection": {
+        "title": "Introspection",
+        "description": "RFC 7662 §2.2. A refresh token has no `token_type`.",
+        "type": "object",
+        "required": ["active"],
+        "properties": {
+            "active": {"type": "boolean"},
+            **dict.fromkeys(("scope", "client_id", "username", "token_type", "sub", "iss", "jti"), TEXT),
+            "aud": {"type": ["string", "array"], "items": TEXT},
+            **{name: {"type": "number", "description": "Seconds since 1970."} for name in ("iat", "exp")},
         },
     },
     "TokenError": {
@@ -97,8 +110,12 @@ SCHEMAS: Mapping[str, Any] = {
     "Me": {
         "title": "Me",
         "type": "object",
-        "required": ["id", "username", "scopes"],
-        "properties": {"id": TEXT, "username": TEXT, "scopes": {"type": "array", "items": TEXT}},
+        "required": ["id", "username", "kind", "roles", "client_id", "scopes"],
+        "properties": {
+            **dict.fromkeys(("id", "username", "client_id"), TEXT),
+            "kind": {"enum": ["person", "client", None], "description": "Null of who has no account here."},
+            **{name: {"type": "array", "items": TEXT} for name in ("roles", "scopes")},
+        },
     },
     "JwkSet": {
         "title": "JwkSet",
@@ -136,7 +153,9 @@ SCHEMAS: Mapping[str, Any] = {
 }
 
 
-def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes: Mapping[str, str]) -> None:
+def install_openapi(
+    app: FastAPI, document_types: Sequence[DocumentType], scopes: Mapping[str, str], *, has_password_grant: bool
+) -> None:
     """Let the app describe itself at `/openapi.json` and `/docs`."""
 
     def openapi() -> dict[str, Any]:
@@ -145,7 +164,11 @@ def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes
             _drop_framework_errors(document)
             components = document["components"]
             components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS, IMPORTS])}
-            components["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"] = dict(scopes)
+            flows = components["securitySchemes"]["OAuth2"]["flows"]
+            if not has_password_grant:
+                del flows["password"]
+            for flow in flows.values():
+                flow["scopes"] = dict(scopes)
             app.openapi_schema = document
         return app.openapi_schema
 

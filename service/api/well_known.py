@@ -6,15 +6,19 @@ import orjson
 from fastapi import APIRouter, Response
 
 from service.api.bodies import JSON
-from service.api.dependencies import TOKEN_PATH, Services, ServicesDependency
+from service.api.dependencies import (
+    INTROSPECTION_PATH,
+    REVOCATION_PATH,
+    TOKEN_PATH,
+    Services,
+    ServicesDependency,
+)
 from service.api.responses import described
 from service.auth.key_ring import PUBLISHED_SECONDS
 from service.auth.keys import public_jwk
 
 JWK_SET = "application/jwk-set+json"
 JWKS_PATH = "/.well-known/jwks.json"
-REVOCATION_PATH = "/api/v1/auth/revoke"
-INTROSPECTION_PATH = "/api/v1/auth/introspect"
 METADATA_SECONDS = 300
 """How long the metadata may be kept; settings change only with a new start."""
 

@@ -2,8 +2,7 @@
 
 import re
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from beanie import PydanticObjectId
@@ -15,9 +14,6 @@ from service.documents.base import Record, now, unique
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
 from service.settings import USERNAME_PATTERN
 from service.store.failures import operation
-
-RECHECK_SECONDS = 15
-"""How long a worker may go on serving an account that was disabled elsewhere."""
 
 AccountKind = Literal["person", "client"]
 
@@ -49,29 +45,26 @@ class Account(Record):
 class Accounts:
     """The accounts in the database."""
 
-    def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
         """`timeout_seconds` is how long MongoDB may take to answer."""
         self._timeout_seconds = timeout_seconds
         self._passwords = PasswordHasher()
-        self._clock = clock
-        self._seen_active: dict[str, float] = {}
 
-    async def authenticate(self, username: str, password: str) -> Account | None:
-        """The active account with this name and password; as slow, and as silent, whatever is wrong."""
+    async def authenticate(self, username: str, password: str, kind: AccountKind = "person") -> Account | None:
+        """The active account of this kind, name and password; as slow, and as silent, whatever is wrong."""
         account = await self._find(username)
         is_right = await self._passwords.verify(password, account.password_hash if account else None)
-        return account if account and is_right and account.is_active else None
+        return account if account and is_right and account.is_active and account.kind == kind else None
 
-    async def is_active(self, account_id: str) -> bool:
-        """Whether the account is there and not disabled; asked of the database every 15 s."""
-        if self._clock() - self._seen_active.get(account_id, -RECHECK_SECONDS) < RECHECK_SECONDS:
-            return True
+    async def find_active(self, account_id: str) -> Account | None:
+        """The account, unless it is disabled or deleted."""
         with operation(self._timeout_seconds):
-            found = await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
-        self._seen_active.pop(account_id, None)
-        if found is not None:
-            self._seen_active[account_id] = self._clock()
-        return found is not None
+            return await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
+
+    async def is_client(self, username: str) -> bool:
+        """Whether this is the name of a client's account, which has to prove to be it (RFC 6749 §2.1)."""
+        account = await self._find(username)
+        return account is not None and account.kind == "client"
 
     async def create(self, username: str, password: str, scopes: Sequence[str]) -> Account:
         """A new account. Raises ValidationFailedError, WeakPasswordError and DuplicateValueError."""

@@ -1,56 +1,69 @@
-"""Signing in and what a token is good for, with real tokens."""
+"""Signing in with a password and what a token is good for, with real tokens."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import jwt
 import pytest
+from fastapi import FastAPI
 
 from service.api.dependencies import Services
-from service.auth.accounts import RECHECK_SECONDS, Accounts
-from tests.conftest import ISSUER, SECRET_KEY
+from service.app import create_app
+from service.auth.sessions import Session
+from service.store.audit_records import AuditEvent
+from tests.conftest import ISSUER, SECRET_KEY, client_of
+from tests.signing_in import (
+    CLIENT,
+    ME,
+    PASSWORD,
+    TOKEN,
+    add_client,
+    add_person,
+    bearer,
+    password_form,
+    refusal,
+    set_account,
+    sign_in,
+)
 
-TOKEN = "/api/v1/auth/token"
-PASSWORD = "correct horse"
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(autouse=True)
 async def _account(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.create("ada", PASSWORD, ["users:read", "*:export"])
+    await add_person(services, "ada", "users:read", "*:export")
 
 
-def form(**changes: str) -> dict[str, str]:
-    return {"grant_type": "password", "username": "ada", "password": PASSWORD} | changes
+async def audited() -> list[AuditEvent]:
+    return await AuditEvent.find({}).sort("_id").to_list()
 
 
-async def sign_in(client: httpx.AsyncClient, **changes: str) -> dict[str, str]:
-    response = await client.post(TOKEN, data=form(**changes))
-    assert response.status_code == 200, response.text
-    return {"Authorization": f"Bearer {response.json()['access_token']}"}
+async def test_a_token_holds_all_that_the_account_may(anonymous: httpx.AsyncClient, services: Services) -> None:
+    answer = await sign_in(anonymous, scope="")
 
-
-async def test_a_token_holds_all_that_the_account_may(anonymous: httpx.AsyncClient) -> None:
-    response = await anonymous.post(TOKEN, data=form(scope=""))
-
-    assert response.status_code == 200
-    assert response.headers["cache-control"] == "no-store"
-    answer = response.json()
     assert answer["token_type"] == "Bearer"
     assert answer["expires_in"] == 3600
     assert set(answer["scope"].split()) == {"users:read", "users:export", "items:export", "everythings:export"}
     claims = jwt.decode(answer["access_token"], SECRET_KEY, algorithms=["HS256"], audience="dossier")
-    assert set(claims) == {"iss", "aud", "sub", "username", "client_id", "scope", "jti", "iat", "exp"}
+    assert set(claims) == {"iss", "aud", "sub", "username", "client_id", "scope", "jti", "iat", "exp", "sid"}
     assert jwt.get_unverified_header(answer["access_token"])["typ"] == "at+jwt"
 
 
 async def test_a_token_holds_no_more_than_was_asked_and_allowed(anonymous: httpx.AsyncClient) -> None:
-    headers = await sign_in(anonymous, scope="users:read users:write nonsense")
+    headers = bearer(await sign_in(anonymous, scope="users:read users:write nonsense"))
 
-    me = (await anonymous.get("/api/v1/auth/me", headers=headers)).json()
+    me = (await anonymous.get(ME, headers=headers)).json()
 
-    assert me["username"] == "ada"
-    assert me["scopes"] == ["users:read"]
+    assert me == {
+        "id": me["id"],
+        "username": "ada",
+        "kind": "person",
+        "roles": [],
+        "client_id": "dossier",
+        "scopes": ["users:read"],
+    }
     assert (await anonymous.get("/api/v1/users", headers=headers)).status_code == 200
     assert (await anonymous.get("/api/v1/users/export/csv", headers=headers)).status_code == 403
 
@@ -65,79 +78,127 @@ async def test_a_token_holds_no_more_than_was_asked_and_allowed(anonymous: httpx
         ({"username": "ada\x00"}, "invalid_grant"),
         ({"username": ""}, "invalid_request"),
         ({"password": ""}, "invalid_request"),
-        ({"grant_type": ""}, "unsupported_grant_type"),
-        ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
+        ({"grant_type": ""}, "invalid_request"),
+        ({"grant_type": "authorization_code"}, "unsupported_grant_type"),
+        ({"grant_type": "client_credentials"}, "invalid_client"),
         ({"scope": "users:write"}, "invalid_scope"),
+        ({"client_id": "é"}, "invalid_request"),
+        ({"client_id": "a\x00"}, "invalid_request"),
+        ({"client_id": "x" * 101}, "invalid_request"),
     ],
 )
 async def test_a_bad_request_is_answered_in_the_rfcs_own_form(
     anonymous: httpx.AsyncClient, changes: dict[str, str], error: str
 ) -> None:
-    response = await anonymous.post(TOKEN, data=form(**changes))
-
-    assert response.status_code == 400
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["cache-control"] == "no-store"
-    assert response.json()["error"] == error
-    assert PASSWORD not in response.text
+    assert await refusal(anonymous, password_form(**changes)) == error
+    assert await Session.count() == 0
 
 
 @pytest.mark.parametrize(
     ("content", "media_type"),
     [
-        (b"", "application/x-www-form-urlencoded"),
+        (b"", FORM),
         (b'{"grant_type": "password"}', "application/json"),
-        (b"grant_type=password&username=ada&username=bob&password=x", "application/x-www-form-urlencoded"),
-        (b"grant_type=password&username=%ff&password=x", "application/x-www-form-urlencoded"),
-        (b"\xff", "application/x-www-form-urlencoded"),
-        (b"&".join([b"a=1"] * 1001), "application/x-www-form-urlencoded"),
+        (b"grant_type=password&username=ada&username=bob&password=x", FORM),
+        (b"grant_type=password&username=%ff&password=x", FORM),
+        (b"\xff", FORM),
+        (b"&".join([b"a=1"] * 1001), FORM),
         (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x"),
     ],
 )
+@pytest.mark.parametrize("path", ["token", "revoke", "introspect"])
 async def test_a_form_that_cannot_be_read_is_an_invalid_request(
-    anonymous: httpx.AsyncClient, content: bytes, media_type: str
+    anonymous: httpx.AsyncClient, path: str, content: bytes, media_type: str
 ) -> None:
-    response = await anonymous.post(TOKEN, content=content, headers={"Content-Type": media_type})
+    response = await anonymous.post(f"/api/v1/auth/{path}", content=content, headers={"Content-Type": media_type})
 
+    if path == "introspect" and content == b"":
+        assert response.json()["error"] == "invalid_client"  # who asks is looked at first
+        return
     assert response.status_code == 400
     assert response.json()["error"] == "invalid_request"
 
 
 async def test_a_form_that_is_too_large_is_refused(anonymous: httpx.AsyncClient) -> None:
-    assert (await anonymous.post(TOKEN, data=form(scope="x" * 20_000))).status_code == 413
+    assert (await anonymous.post(TOKEN, data=password_form(scope="x" * 20_000))).status_code == 413
 
 
-async def test_a_disabled_account_gets_no_token_and_its_tokens_stop(
-    anonymous: httpx.AsyncClient, services: Services
-) -> None:
-    headers = await sign_in(anonymous)
+async def test_a_disabled_account_gets_no_token(anonymous: httpx.AsyncClient, services: Services) -> None:
     await services.accounts.set_active("ada", is_active=False)
 
-    assert (await anonymous.post(TOKEN, data=form())).json()["error"] == "invalid_grant"
-    refused = await anonymous.get("/api/v1/auth/me", headers=headers)
-    assert refused.status_code == 401
-    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
-
-
-async def test_an_account_is_asked_for_again_after_a_while(anonymous: httpx.AsyncClient, services: Services) -> None:
-    clock = [0.0]
-    accounts = Accounts(10, lambda: clock[0])
-    account = await services.accounts.authenticate("ada", PASSWORD)
-    assert account is not None
-    assert await accounts.is_active(str(account.id))
-    await services.accounts.set_active("ada", is_active=False)
-
-    clock[0] = RECHECK_SECONDS - 0.1
-    assert await accounts.is_active(str(account.id))
-    clock[0] = RECHECK_SECONDS
-    assert not await accounts.is_active(str(account.id))
+    assert await refusal(anonymous, password_form()) == "invalid_grant"
 
 
 async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient, services: Services) -> None:
     await services.accounts.set_password("ada", "another horse")
 
-    assert (await anonymous.post(TOKEN, data=form())).json()["error"] == "invalid_grant"
+    assert await refusal(anonymous, password_form()) == "invalid_grant"
     await sign_in(anonymous, password="another horse")
+
+
+async def test_a_password_that_is_changed_while_somebody_signs_in_with_it_leaves_no_session(
+    app: FastAPI, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = services.sessions.start
+
+    async def start_late(*arguments: Any) -> Any:
+        await set_account("ada", password_hash="$another")
+        await services.sessions.revoke_all(str(arguments[0].id))
+        return await start(*arguments)
+
+    monkeypatch.setattr(services.sessions, "start", start_late)
+    async with client_of(app, services) as client:
+        assert await refusal(client, password_form()) == "invalid_grant"
+
+    [session] = await Session.find({}).to_list()
+    assert session.revoked_at is not None
+
+
+async def test_the_password_grant_can_be_switched_off(app: FastAPI, services: Services) -> None:
+    settings = services.settings.model_copy(update={"password_grant": False})
+    async with client_of(app, replace(services, settings=settings)) as client:
+        response = await client.post(TOKEN, data=password_form())
+
+    assert response.status_code == 400
+    assert response.json()["error"] == "unsupported_grant_type"
+    assert "password" not in response.json()["error_description"]
+    flows = create_app(settings).openapi()["components"]["securitySchemes"]["OAuth2"]["flows"]
+    assert list(flows) == ["clientCredentials"]
+
+
+def test_the_description_says_how_to_sign_in(app: FastAPI, services: Services) -> None:
+    flows = app.openapi()["components"]["securitySchemes"]["OAuth2"]["flows"]
+
+    assert flows == {
+        "password": {"tokenUrl": TOKEN, "refreshUrl": TOKEN, "scopes": dict(services.scopes)},
+        "clientCredentials": {"tokenUrl": TOKEN, "scopes": dict(services.scopes)},
+    }
+
+
+async def test_sign_ins_are_audited_good_and_bad_with_one_write_each(
+    anonymous: httpx.AsyncClient, services: Services
+) -> None:
+    await add_client(services, CLIENT)
+    account = (await sign_in(anonymous, client_id="a program"))["access_token"]
+    await refusal(anonymous, password_form(password="wrong horse"))
+    await refusal(anonymous, password_form(scope="users:write"))
+    await refusal(anonymous, password_form("x" * 300, password="wrong"))
+    await refusal(anonymous, password_form(), auth=(CLIENT, "wrong"))
+    await refusal(anonymous, {"grant_type": "nonsense"})
+
+    events = await audited()
+
+    assert [(event.action, event.account, event.client_id, event.outcome, event.reason) for event in events] == [
+        ("sign_in", "ada", "a program", "done", None),
+        ("sign_in", "ada", "dossier", "refused", "invalid_grant"),
+        ("sign_in", "ada", "dossier", "refused", "invalid_scope"),
+        ("sign_in", "x" * 100 + "…", "dossier", "refused", "invalid_grant"),
+        ("sign_in", CLIENT, CLIENT, "refused", "invalid_client"),
+    ]
+    known = jwt.decode(account, SECRET_KEY, algorithms=["HS256"], audience="dossier")["sub"]
+    assert [event.account_id for event in events] == [known, None, known, None, None]
+    assert {event.address for event in events} == {"127.0.0.1"}
+    assert all(event.request_id for event in events)
 
 
 def forged(**changes: Any) -> str:
@@ -179,6 +240,15 @@ async def test_a_token_of_somebody_elses_making_is_refused(anonymous: httpx.Asyn
     assert response.status_code == 401
     assert response.json()["code"] == "not_authenticated"
     assert response.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+
+
+async def test_a_refresh_token_is_no_access_token(anonymous: httpx.AsyncClient) -> None:
+    answer = await sign_in(anonymous)
+
+    response = await anonymous.get(ME, headers=bearer({"access_token": answer["refresh_token"]}))
+
+    assert response.status_code == 401
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 async def test_another_scheme_is_no_token(anonymous: httpx.AsyncClient) -> None:

@@ -23,11 +23,14 @@ from pymongo.asynchronous.collection import AsyncCollection
 from service import exports
 from service.api.dependencies import Services
 from service.auth.accounts import Account
+from service.auth.standing import RECHECK_SECONDS
 from service.documents.user import User
+from service.errors import AuthenticationError, InsufficientScopeError
 from service.store.export_records import Export, ExportRecords
 from service.store.repository import Repository
 from service.store.stream import BATCH_DOCUMENTS
 from tests.conftest import CALLER_ID
+from tests.signing_in import another_service
 
 EXPORT = "/api/v1/users/export/csv"
 RECORDS = "/api/v1/exports"
@@ -108,6 +111,10 @@ class Reader:
                 await self._end()
                 return bytes(data)
 
+    async def broken(self) -> None:
+        """Take nothing, until the service has enough of it. Raises what broke the answer off."""
+        await asyncio.wait_for(self._answering, DEADLINE_SECONDS)
+
     async def leave(self) -> None:
         """Read no more."""
         self._left.set()
@@ -140,7 +147,7 @@ async def read(app: FastAPI, services: Services, client: httpx.AsyncClient) -> A
 @pytest.fixture
 async def other(services: Services, client: httpx.AsyncClient) -> Callable[..., dict[str, str]]:
     """The headers of another caller, with these scopes or all but the administrator's."""
-    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=[]).insert()
+    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=["*"]).insert()
 
     def headers(*scopes: str) -> dict[str, str]:
         token = services.signer.issue(
@@ -522,6 +529,43 @@ async def test_a_file_whose_client_leaves_is_abandoned(
     record = await record_of(client, headers)
     assert (record["state"], record["sha256"]) == ("abandoned", None)
     assert record["ended_at"] is not None
+    assert record["rows"] < 6 * BATCH_DOCUMENTS
+
+
+@pytest.fixture
+async def watched(
+    app: FastAPI,
+    services: Services,
+    client: httpx.AsyncClient,
+    stored: AsyncCollection[Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Reader, list[float]]:
+    """Somebody who reads a file of a service that looks at them closely, and that service's clock."""
+    monkeypatch.setattr("service.api.exports.RECHECK_SECONDS", 0.01)
+    await fill(stored, 6 * BATCH_DOCUMENTS)
+    clock = [0.0]
+    return Reader(app, another_service(services, lambda: clock[0]), EXPORT, client.headers), clock
+
+
+@pytest.mark.parametrize("does", ["reads", "stalls"])
+@pytest.mark.parametrize("change", [{"is_active": False}, {"scopes": ["users:read", "items:export"]}], ids=str)
+async def test_a_file_whose_caller_may_not_have_it_any_more_breaks_off(
+    watched: tuple[Reader, list[float]], client: httpx.AsyncClient, change: Document, does: str
+) -> None:
+    reader, clock = watched
+    headers = await reader.start()
+    await reader.next()
+    account = Account.get_pymongo_collection()
+    await account.update_one({"_id": ObjectId(CALLER_ID)}, {"$set": change})
+
+    clock[0] = RECHECK_SECONDS
+    with pytest.raises(RuntimeError) as caught:  # which the server answers by closing the connection
+        await (reader.rest() if does == "reads" else reader.broken())
+
+    assert isinstance(caught.value.__cause__, AuthenticationError | InsufficientScopeError)
+    await account.update_one({"_id": ObjectId(CALLER_ID)}, {"$set": {"is_active": True, "scopes": ["*"]}})
+    record = await record_of(client, headers)
+    assert (record["state"], record["sha256"]) == ("failed", None)
     assert record["rows"] < 6 * BATCH_DOCUMENTS
 
 

@@ -135,7 +135,7 @@ async def records(client: httpx.AsyncClient, **params: str) -> list[Document]:
 @pytest.fixture
 async def other(services: Services, client: httpx.AsyncClient) -> dict[str, str]:
     """The headers of another caller, with all scopes but the administrator's."""
-    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=[]).insert()
+    await Account(id=PydanticObjectId(OTHER_ID), username="other", password_hash="!", scopes=["*"]).insert()
     token = services.signer.issue(OTHER_ID, "other", "tests", sorted(services.scopes.keys() - {"accounts:admin"}))
     return {"Authorization": f"Bearer {token}"}
 

@@ -1,0 +1,104 @@
+"""The form of an OAuth2 request (RFC 6749 §3.2), and the client that sends it."""
+
+import base64
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote_plus
+
+from fastapi import Request
+
+from service.api.bodies import media_type_of, read_body
+from service.api.dependencies import actor_of, services_of
+from service.auth.accounts import Account, AccountKind
+from service.auth.sessions import Client
+from service.errors import InvalidClientError, TokenRequestError, cut
+
+FORM = "application/x-www-form-urlencoded"
+MAX_FORM_BYTES = 16_384
+MAX_FIELDS = 20
+MAX_NAME_LENGTH = 100
+CLIENT_ID = re.compile(rf"[\x20-\x7e]{{1,{MAX_NAME_LENGTH}}}")
+"""RFC 6749 Appendix A.1, and short enough to be in every token."""
+
+Form = Mapping[str, str]
+
+
+async def read_form(request: Request) -> Form:
+    """What was sent; parameters without a value count as left out. Raises TokenRequestError and BodyTooLargeError."""
+    if media_type_of(request) != FORM:
+        raise TokenRequestError("invalid_request", f"Send {FORM}.")
+    body = await read_body(request, MAX_FORM_BYTES)
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise TokenRequestError("invalid_request", "The form cannot be read.") from None
+    if len(dict(pairs)) < len(pairs):
+        raise TokenRequestError("invalid_request", "A parameter comes twice.")  # RFC 6749 §3.2
+    return {name: value for name, value in pairs if value}
+
+
+def needed(form: Form, *names: str) -> list[str]:
+    """The values of these parameters. Raises TokenRequestError if one is not there."""
+    if not all(name in form for name in names):
+        raise TokenRequestError("invalid_request", f"{' and '.join(names)} {'are' if names[1:] else 'is'} needed.")
+    return [form[name] for name in names]
+
+
+async def client_of(request: Request, form: Form) -> Client:
+    """The client that asks, authenticated if it is a confidential one (RFC 6749 §2.3).
+
+    Raises InvalidClientError, and TokenRequestError for what is no way to say who one is.
+    """
+    client_id, secret = _credentials(request, form)
+    if client_id is None:
+        return Client()
+    if secret is not None:
+        account = await prove(request, "client", client_id, secret, client_id)
+        if account is None:
+            raise InvalidClientError("The client's id or its secret is wrong, or it is disabled.")
+        return Client(client_id, account)
+    if not CLIENT_ID.fullmatch(client_id):
+        message = f"A client_id has up to {MAX_NAME_LENGTH} printable ASCII characters."
+        raise TokenRequestError("invalid_request", message)
+    if await services_of(request).accounts.is_client(client_id):
+        raise InvalidClientError("This client has to send its secret.")
+    return Client(client_id)
+
+
+def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
+    """A client's id and secret, by HTTP Basic or in the form; an empty one is none (RFC 6749 §2.3.1)."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        if "client_secret" in form:
+            needed(form, "client_id", "client_secret")
+        return form.get("client_id"), form.get("client_secret")
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+        client_id, secret = (unquote_plus(part, errors="strict") for part in text.split(":", 1))
+    except ValueError:
+        raise InvalidClientError("The Authorization header cannot be read.") from None
+    if "client_secret" in form or form.get("client_id", client_id) != client_id:
+        raise TokenRequestError("invalid_request", "The client says in two ways who it is.")
+    if secret and not client_id:
+        raise InvalidClientError("The Authorization header has no client's id.")
+    return client_id or None, secret or None
+
+
+async def prove(request: Request, kind: AccountKind, name: str, secret: str, client_id: str) -> Account | None:
+    """The account that has this name and secret. That there is none is written into the audit trail.
+
+    All names and secrets that come to OAuth2's endpoints come through here.
+    """
+    services = services_of(request)
+    account = await services.accounts.authenticate(name, secret, kind)
+    if account is None:
+        reason = "invalid_client" if kind == "client" else "invalid_grant"
+        claimed = actor_of(request, cut(name, MAX_NAME_LENGTH), cut(client_id, MAX_NAME_LENGTH))
+        await services.audit.note("sign_in", claimed, "refused", reason=reason)
+    return account
+
+
+async def note_sign_in(request: Request, account: Account, client: Client, reason: str | None = None) -> None:
+    """Write into the audit trail that an account got a token, or why it got none though it proved itself."""
+    actor = actor_of(request, account.username, client.name, str(account.id))
+    await services_of(request).audit.note("sign_in", actor, "refused" if reason else "done", reason=reason)

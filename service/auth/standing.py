@@ -1,0 +1,109 @@
+"""Good standing: whether a token that is genuine still counts, and for what, now that its account may have changed."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from beanie import Document
+from pymongo import ASCENDING, IndexModel
+
+from service.auth.accounts import Accounts
+from service.auth.scopes import allowed_scopes
+from service.auth.sessions import Sessions
+from service.auth.tokens import LEEWAY_SECONDS, Caller, invalid_token
+from service.store.failures import operation
+
+RECHECK_SECONDS = 15
+"""How long a process may go on serving what was disabled or revoked by another."""
+
+MAX_REMEMBERED = 10_000
+"""Sessions whose standing is remembered, of less than a kilobyte each."""
+
+
+class RevokedToken(Document):
+    """An access token without a session that was revoked, by its `jti`."""
+
+    id: str  # type: ignore[assignment]
+    """Beanie's own would be an ObjectId."""
+    expires_at: datetime
+
+    class Settings:
+        """Where and how they are kept; MongoDB removes them by itself."""
+
+        name = "revoked_tokens"
+        indexes: ClassVar[Sequence[IndexModel]] = [
+            IndexModel([("expires_at", ASCENDING)], name="expires_at", expireAfterSeconds=0)
+        ]
+
+
+class Standing:
+    """Says of callers whose tokens have been verified what they may do now. It is the one place that does."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        known: Collection[str],
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`known` are the scopes that there are, `timeout_seconds` is how long MongoDB may take to answer."""
+        self._accounts = accounts
+        self._sessions = sessions
+        self._known = known
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._remembered: dict[str, tuple[frozenset[str], float]] = {}
+
+    async def check(self, caller: Caller) -> Caller:
+        """The caller, with those scopes that the account may still have; asked of the database every 15 s.
+
+        Raises AuthenticationError for an account that is disabled or deleted, a session or a token that was revoked.
+        """
+        if caller.issuer is not None:
+            return caller  # who has no account here, and nothing that could be revoked
+        key = _key_of(caller)
+        allowed, good_until = self._remembered.get(key, (frozenset[str](), -1.0))
+        if good_until <= self._clock():
+            self._remembered.pop(key, None)
+            good_until = self._clock() + RECHECK_SECONDS
+            allowed = await self._ask(caller)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = allowed, good_until
+        return caller if caller.scopes <= allowed else replace(caller, scopes=caller.scopes & allowed)
+
+    async def revoke_token(self, token_id: str, expires_at: int) -> bool:
+        """Refuse a token that has no session until it expires, in seconds since 1970; whether that was news."""
+        self.forget(token_id)
+        forgotten_at = datetime.fromtimestamp(expires_at + LEEWAY_SECONDS, UTC)
+        with operation(self._timeout_seconds):
+            result = await RevokedToken.get_pymongo_collection().update_one(
+                {"_id": token_id}, {"$set": {"expires_at": forgotten_at}}, upsert=True
+            )
+        return result.upserted_id is not None
+
+    def forget(self, key: str) -> None:
+        """Ask the database again of the session, or of the token without one, that has this id."""
+        self._remembered.pop(key, None)
+
+    async def _ask(self, caller: Caller) -> frozenset[str]:
+        account = await self._accounts.find_active(caller.account_id)
+        if account is None:
+            raise invalid_token("The account is disabled.")
+        if not await self._is_unrevoked(caller):
+            raise invalid_token("The token was revoked.")
+        return frozenset(allowed_scopes(account.patterns, self._known))
+
+    async def _is_unrevoked(self, caller: Caller) -> bool:
+        if caller.session_id is not None:
+            return await self._sessions.find(caller.session_id) is not None
+        with operation(self._timeout_seconds):
+            return await RevokedToken.find_one({"_id": caller.token_id}) is None
+
+
+def _key_of(caller: Caller) -> str:
+    """All tokens of a session stand and fall together."""
+    return caller.session_id or caller.token_id
