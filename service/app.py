@@ -7,11 +7,12 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, exports, health, imports
+from service.api import accounts, authentication, exports, health, imports
 from service.api.dependencies import Services
 from service.api.documents import document_router
 from service.api.openapi import install_openapi
-from service.auth.accounts import Account, Accounts
+from service.auth.accounts import ACCOUNTS, Account, Accounts
+from service.auth.administration import Administration
 from service.auth.scopes import known_scopes
 from service.auth.tokens import TokenSigner
 from service.documents.registry import DocumentType, registered_types
@@ -56,22 +57,26 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(chosen.secret_key.get_secret_value())
+            records = {
+                record_type.name: Repository(record_type, limits, cursors)
+                for record_type in (EXPORTS, IMPORTS, AUDIT, ACCOUNTS)
+            }
+            known_accounts = Accounts(chosen.operation_timeout_seconds)
+            audit = AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds)
             services = Services(
                 settings=chosen,
                 database=database,
                 repositories={
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
-                accounts=Accounts(chosen.operation_timeout_seconds),
+                accounts=known_accounts,
+                administration=Administration(known_accounts, records[ACCOUNTS.name], audit),
                 signer=TokenSigner(chosen.secret_key.get_secret_value(), chosen.token_lifetime_seconds),
                 scopes=scopes,
                 exporter=exporter,
                 importer=importer,
-                records={
-                    record_type.name: Repository(record_type, limits, cursors)
-                    for record_type in (EXPORTS, IMPORTS, AUDIT)
-                },
-                audit=AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds),
+                records=records,
+                audit=audit,
             )
             _settle_memory()
             yield {"services": services}
@@ -90,7 +95,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     for document_type in types:
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
-    app.router.routes.extend([*exports.router.routes, *imports.router.routes])
+    app.router.routes.extend([*exports.router.routes, *imports.router.routes, *accounts.router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
     install_openapi(app, types, scopes)

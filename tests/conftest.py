@@ -153,7 +153,7 @@ async def anonymous(app: FastAPI, services: Services, _empty_database: None) -> 
 @pytest.fixture
 async def as_caller(services: Services, anonymous: httpx.AsyncClient) -> Callable[[Iterable[str]], None]:
     """Says what scopes the caller of the next requests holds."""
-    await Account(id=PydanticObjectId(CALLER_ID), username="tester", password_hash="!", scopes=[]).insert()
+    await Account(id=PydanticObjectId(CALLER_ID), username="tester", password_hash="!", scopes=["*"]).insert()
 
     def become(scopes: Iterable[str]) -> None:
         token = services.signer.issue(CALLER_ID, "tester", "tests", list(scopes))

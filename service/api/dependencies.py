@@ -9,6 +9,7 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.auth.accounts import Accounts
+from service.auth.administration import Administration
 from service.auth.tokens import Caller, TokenSigner, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
@@ -29,12 +30,13 @@ class Services:
     database: Database
     repositories: Mapping[str, Repository]
     accounts: Accounts
+    administration: Administration
     signer: TokenSigner
     scopes: Mapping[str, str]
     exporter: Exporter
     importer: Importer
     records: Mapping[str, Repository]
-    """Those of exports and of imports, and the audit trail."""
+    """Those of exports and of imports, the audit trail, and accounts."""
     audit: AuditTrail
 
 

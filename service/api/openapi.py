@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from service.api.accounts import account_schemas
 from service.documents.registry import DocumentType
 from service.store.export_records import EXPORTS
 from service.store.import_records import IMPORTS
@@ -113,6 +114,7 @@ def install_openapi(app: FastAPI, document_types: Sequence[DocumentType], scopes
             _drop_framework_errors(document)
             components = document["components"]
             components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS, IMPORTS])}
+            components["schemas"] |= account_schemas()
             components["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"] = dict(scopes)
             app.openapi_schema = document
         return app.openapi_schema

@@ -43,6 +43,20 @@ def is_pattern(pattern: str) -> bool:
     return PATTERN.fullmatch(pattern) is not None
 
 
+def patterns_of(roles: Collection[str], scopes: Iterable[str]) -> list[str]:
+    """All that an account's roles and its own patterns say; a role that somebody wrote by hand says nothing."""
+    return [*(pattern for role, patterns in ROLES.items() if role in roles for pattern in patterns), *scopes]
+
+
+def covers(held: str, pattern: str) -> bool:
+    """Whether one pattern allows all that another does, also of scopes that there are not yet."""
+    return all(mine in {"*", theirs} for mine, theirs in zip(_parts(held), _parts(pattern), strict=True))
+
+
+def _parts(pattern: str) -> list[str]:
+    return ["*", "*"] if pattern == "*" else pattern.split(":")
+
+
 def allowed_scopes(patterns: Collection[str], known: Iterable[str]) -> list[str]:
     """The known scopes that any of the patterns allows."""
     return [scope for scope in known if any(fnmatchcase(scope, pattern) for pattern in patterns)]

@@ -17,7 +17,9 @@ from service.documents.fields import Field, Kind
 from service.documents.introspection import describe, fields_of
 from service.errors import StartupError
 
-RESERVED_NAMES = frozenset({"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"})
+RESERVED_NAMES = frozenset(
+    {"accounts", "audit", "auth", "docs", "exports", "health", "imports", "locks", "metrics", "system"}
+)
 """First segments of addresses, and collections, that are taken."""
 
 MAX_SEARCH_LENGTH = 1024

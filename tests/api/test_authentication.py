@@ -9,6 +9,7 @@ import pytest
 
 from service.api.dependencies import Services
 from service.auth.accounts import RECHECK_SECONDS, Accounts
+from tests.accounts import set_active, set_password
 from tests.conftest import SECRET_KEY
 
 TOKEN = "/api/v1/auth/token"
@@ -111,7 +112,7 @@ async def test_a_disabled_account_gets_no_token_and_its_tokens_stop(
     anonymous: httpx.AsyncClient, services: Services
 ) -> None:
     headers = await sign_in(anonymous)
-    await services.accounts.set_active("ada", is_active=False)
+    await set_active(services, "ada", is_active=False)
 
     assert (await anonymous.post(TOKEN, data=form())).json()["error"] == "invalid_grant"
     refused = await anonymous.get("/api/v1/auth/me", headers=headers)
@@ -125,7 +126,7 @@ async def test_an_account_is_asked_for_again_after_a_while(anonymous: httpx.Asyn
     account = await services.accounts.authenticate("ada", PASSWORD)
     assert account is not None
     assert await accounts.is_active(str(account.id))
-    await services.accounts.set_active("ada", is_active=False)
+    await set_active(services, "ada", is_active=False)
 
     clock[0] = RECHECK_SECONDS - 0.1
     assert await accounts.is_active(str(account.id))
@@ -134,7 +135,7 @@ async def test_an_account_is_asked_for_again_after_a_while(anonymous: httpx.Asyn
 
 
 async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.set_password("ada", "another horse")
+    await set_password(services, "ada", "another horse")
 
     assert (await anonymous.post(TOKEN, data=form())).json()["error"] == "invalid_grant"
     await sign_in(anonymous, password="another horse")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.auth.scopes import ACTIONS, allowed_scopes, is_pattern, known_scopes
+from service.auth.scopes import ACTIONS, ROLES, allowed_scopes, covers, is_pattern, known_scopes, patterns_of
 from service.documents.item import Item
 from service.documents.registry import DocumentType
 from service.documents.user import User
@@ -77,3 +77,40 @@ def test_no_patterns_allow_more_than_is_known(patterns: list[str]) -> None:
     assert set(allowed) <= set(KNOWN)
     assert len(set(allowed)) == len(allowed)
     assert all(pattern in allowed for pattern in patterns if pattern in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("held", "pattern", "is_covered"),
+    [
+        ("*", "*", True),
+        ("*", "users:read", True),
+        ("*", "*:read", True),
+        ("*:*", "*", True),
+        ("*:read", "users:read", True),
+        ("*:read", "*:read", True),
+        ("users:*", "users:delete", True),
+        ("users:read", "users:read", True),
+        ("users:read", "users:*", False),
+        ("users:*", "*:read", False),
+        ("*:read", "*", False),
+        ("*:read", "*:*", False),
+        ("users:read", "items:read", False),
+    ],
+)
+def test_a_pattern_covers_what_it_allows_whatever_types_there_will_be(
+    held: str, pattern: str, *, is_covered: bool
+) -> None:
+    assert covers(held, pattern) is is_covered
+
+
+@given(st.builds("{}:{}".format, parts, parts) | st.just("*"), st.builds("{}:{}".format, parts, parts) | st.just("*"))
+def test_what_is_covered_allows_nothing_more(held: str, pattern: str) -> None:
+    if covers(held, pattern):
+        assert set(allowed_scopes([pattern], KNOWN)) <= set(allowed_scopes([held], KNOWN))
+
+
+def test_roles_are_patterns_and_what_is_no_role_is_nothing() -> None:
+    assert all(is_pattern(pattern) for patterns in ROLES.values() for pattern in patterns)
+    assert patterns_of(["viewer", "emperor"], ["users:write"]) == ["*:read", "users:write"]
+    assert "users:private" not in allowed_scopes(patterns_of(["viewer", "analyst", "editor"], []), KNOWN)
+    assert allowed_scopes(patterns_of(["admin"], []), KNOWN) == list(KNOWN)
