@@ -130,11 +130,13 @@ class Accounts:
         return account
 
     async def patterns_of(self, account_id: str) -> list[str]:
-        """What this account may; nothing, if there is none."""
+        """What this account may; nothing, if there is none or it is disabled."""
         if not ObjectId.is_valid(account_id):
             return []
         with operation(self._timeout_seconds):
-            stored = await self._collection.find_one({"_id": ObjectId(account_id)}, {"roles": 1, "scopes": 1})
+            stored = await self._collection.find_one(
+                {"_id": ObjectId(account_id), "is_active": True}, {"roles": 1, "scopes": 1}
+            )
         return patterns_of(stored.get("roles", ()), stored.get("scopes", ())) if stored else []
 
     async def create(
