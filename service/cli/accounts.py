@@ -11,7 +11,7 @@ from rich.table import Table
 
 from service.auth.accounts import ACCOUNTS, Account, AccountKind, Accounts
 from service.auth.administration import Administration, Administrator
-from service.auth.scopes import Role
+from service.auth.scopes import ROLES
 from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.terminal import CommandError, ask_password, print_table
 from service.settings import Settings
@@ -25,7 +25,7 @@ T = TypeVar("T")
 OPERATOR = Administrator(Actor(COMMAND_LINE), patterns=("*",))
 """Whoever has the settings has the database."""
 
-Roles = Annotated[list[Role] | None, typer.Option("--role", help="May be repeated.")]
+Roles = Annotated[list[str] | None, typer.Option("--role", help=f"One of {', '.join(ROLES)}. May be repeated.")]
 Scopes = Annotated[
     list[str] | None, typer.Option("--scope", help="A scope or pattern: users:read, *:read, *. May be repeated.")
 ]
