@@ -95,7 +95,8 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     for document_type in types:
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
-    app.router.routes.extend([*exports.router.routes, *imports.router.routes, *accounts.router.routes])
+    app.router.routes.extend([*exports.router.routes, *imports.router.routes])
+    app.router.routes.extend([*accounts.router.routes, *accounts.password_router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
     install_openapi(app, types, scopes)

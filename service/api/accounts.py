@@ -64,6 +64,7 @@ PASSWORD = {
 
 admins_only = Security(authorize, scopes=[ACCOUNTS_ADMIN])
 router = APIRouter(tags=["accounts"], default_response_class=Response, route_class=DirectRoute)
+password_router = APIRouter(tags=["auth"], default_response_class=Response, route_class=DirectRoute)
 
 
 def _body(schema: str, *media_types: str) -> dict[str, Any]:
@@ -179,7 +180,10 @@ async def delete_account(request: Request, account_id: str) -> Response:
     operation_id="renew_client_secret",
     summary="A new secret for a client",
     dependencies=[admins_only],
-    responses={200: described("AccountWithSecret", "The new secret", "ETag"), **problems(*ALWAYS, *ON_CHANGE)},
+    responses={
+        200: described("AccountWithSecret", "The new secret", "ETag"),
+        **problems(*ALWAYS, *ON_CHANGE, ValidationFailedError),
+    },
 )
 async def renew_client_secret(request: Request, account_id: str) -> Response:
     """Shown in this answer only; the old one is good no longer."""
@@ -188,10 +192,9 @@ async def renew_client_secret(request: Request, account_id: str) -> Response:
     return _response(account, secret)
 
 
-@router.put(
+@password_router.put(
     "/api/v1/auth/me/password",
     status_code=204,
-    tags=["auth"],
     operation_id="change_my_password",
     summary="A new password for the caller",
     dependencies=[Security(authorize, scopes=[])],

@@ -113,12 +113,13 @@ class Administration:
         return await self._settle(account_id, revisions, write)
 
     async def renew_secret(self, account_id: str, by: Administrator) -> tuple[Presented, str]:
-        """A new secret for a client, and the client. Raises as `patch`, and NotFoundError for a person."""
+        """A new secret for a client, and the client. Raises as `patch`, and ValidationFailedError for a person."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
 
         def change(present: Any) -> Any:
             if present.get("kind") != "client":
-                raise NotFoundError("Only a client has a secret; a person has a password.")
+                message = "only a client has a secret; a person has a password"
+                raise ValidationFailedError([Fault("client_expected", message, "/kind")])
             return {**present, "password": secret}
 
         return await self.patch(account_id, change, by), secret

@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_said_in_a_line(service: Service, shared_home: Ho
         (("create", "typo", "--scope", "users"), f"{PASSWORD}\n", "/scopes/0: this is no scope"),
         (("show", "nobody"), "", "nobody"),
         (("delete", "nobody"), "", "nobody"),
-        (("secret", "admin"), "", "Only a client has a secret"),
+        (("secret", "admin"), "", "/kind: only a client has a secret"),
         (
             ("change", "admin", "--role", "king"),
             "",

@@ -105,7 +105,9 @@ async def test_a_client_gets_a_secret_that_is_shown_once(client: httpx.AsyncClie
     given = await create(client, username="other-robot", kind="client")
     assert "client_secret" not in given
     assert await services.accounts.authenticate("other-robot", PASSWORD)
-    assert (await client.post(f"{address(await create(client))}/secret")).status_code == 404
+    of_a_person = await client.post(f"{address(await create(client))}/secret")
+    assert of_a_person.status_code == 422
+    assert of_a_person.json()["errors"][0]["code"] == "client_expected"
     assert (await client.post(f"{address(UNKNOWN_ID)}/secret")).status_code == 404
 
 
