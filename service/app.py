@@ -7,11 +7,12 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, exports, health, imports, well_known
+from service.api import accounts, authentication, exports, health, imports, well_known
 from service.api.dependencies import Services
 from service.api.documents import document_router
 from service.api.openapi import install_openapi
-from service.auth.accounts import Account, Accounts
+from service.auth.accounts import ACCOUNTS, Account, Accounts
+from service.auth.administration import Administration
 from service.auth.issuers import trusted_authorities
 from service.auth.key_ring import open_key_ring
 from service.auth.scopes import known_scopes
@@ -68,28 +69,32 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(secret_key)
-            accounts = Accounts(chosen.operation_timeout_seconds)
+            records = {
+                record_type.name: Repository(record_type, limits, cursors)
+                for record_type in (EXPORTS, IMPORTS, AUDIT, ACCOUNTS)
+            }
+            known_accounts = Accounts(chosen.operation_timeout_seconds)
             sessions = Sessions(secret_key, chosen.refresh_token_days, chosen.operation_timeout_seconds)
+            standing = Standing(known_accounts, sessions, scopes, chosen.operation_timeout_seconds)
+            audit = AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds)
             services = Services(
                 settings=chosen,
                 database=database,
                 repositories={
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
-                accounts=accounts,
+                accounts=known_accounts,
+                administration=Administration(known_accounts, records[ACCOUNTS.name], sessions, audit, standing),
                 sessions=sessions,
-                standing=Standing(accounts, sessions, scopes, chosen.operation_timeout_seconds),
+                standing=standing,
                 signer=TokenSigner(keys, chosen.issuer, chosen.token_lifetime_seconds),
                 verifier=TokenVerifier([OwnAuthority(keys, chosen.issuer), *trusted]),
                 keys=keys,
                 scopes=scopes,
                 exporter=exporter,
                 importer=importer,
-                records={
-                    record_type.name: Repository(record_type, limits, cursors)
-                    for record_type in (EXPORTS, IMPORTS, AUDIT)
-                },
-                audit=AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds),
+                records=records,
+                audit=audit,
             )
             _settle_memory()
             yield {"services": services}
@@ -109,6 +114,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
     app.router.routes.extend([*exports.router.routes, *imports.router.routes])
+    app.router.routes.extend([*accounts.router.routes, *accounts.password_router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
     app.include_router(well_known.router)

@@ -9,11 +9,13 @@
     │   └── InvalidClientError   401  invalid_client
     ├── AuthenticationError      401  not_authenticated
     ├── InsufficientScopeError   403  insufficient_scope
+    ├── ExceedsAuthorityError    403  exceeds_authority
     ├── NotFoundError            404  not_found
     ├── MethodNotAllowedError    405  method_not_allowed
     ├── DuplicateValueError      409  duplicate_value
     ├── WriteConflictError       409  write_conflict
     ├── PatchTestFailedError     409  patch_test_failed
+    ├── LastAdminError           409  last_admin
     ├── ImportRunningError       409  import_running
     ├── ImportBrokenOffError     409  import_broken_off
     ├── RevisionMismatchError    412  revision_mismatch
@@ -224,6 +226,13 @@ class InsufficientScopeError(ServiceError):
     code = "insufficient_scope"
 
 
+class ExceedsAuthorityError(ServiceError):
+    """This reaches beyond what the caller may do themselves."""
+
+    status = 403
+    code = "exceeds_authority"
+
+
 class NotFoundError(ServiceError):
     """There is nothing here."""
 
@@ -257,6 +266,16 @@ class PatchTestFailedError(ServiceError):
 
     status = 409
     code = "patch_test_failed"
+
+
+class LastAdminError(ServiceError):
+    """Nobody would be left to manage accounts."""
+
+    status = 409
+    code = "last_admin"
+
+    def __init__(self) -> None:
+        super().__init__("This is the last active account that has accounts:admin: give that to another one first.")
 
 
 class ImportRunningError(ServiceError):

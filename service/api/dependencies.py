@@ -10,6 +10,7 @@ from fastapi.security import OAuth2, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.auth.accounts import Accounts
+from service.auth.administration import Administration
 from service.auth.key_ring import KeyRing
 from service.auth.sessions import Sessions
 from service.auth.standing import Standing
@@ -35,6 +36,7 @@ class Services:
     database: Database
     repositories: Mapping[str, Repository]
     accounts: Accounts
+    administration: Administration
     sessions: Sessions
     standing: Standing
     signer: TokenSigner
@@ -44,7 +46,7 @@ class Services:
     exporter: Exporter
     importer: Importer
     records: Mapping[str, Repository]
-    """Those of exports and of imports, and the audit trail."""
+    """Those of exports and of imports, the audit trail, and accounts."""
     audit: AuditTrail
 
 

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from service.api.accounts import account_schemas
 from service.documents.registry import DocumentType
 from service.store.export_records import EXPORTS
 from service.store.import_records import IMPORTS
@@ -164,6 +165,7 @@ def install_openapi(
             _drop_framework_errors(document)
             components = document["components"]
             components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS, IMPORTS])}
+            components["schemas"] |= account_schemas()
             flows = components["securitySchemes"]["OAuth2"]["flows"]
             if not has_password_grant:
                 del flows["password"]

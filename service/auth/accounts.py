@@ -2,44 +2,89 @@
 
 import re
 import secrets
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from beanie import PydanticObjectId
 from bson import ObjectId
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+from pymongo import ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 
+from service.auth.last_admin import is_admin, unless_last_admin
 from service.auth.passwords import PasswordHasher
-from service.auth.scopes import ROLES, Role, is_pattern
-from service.documents.base import Record, now, unique
+from service.auth.scopes import Role, patterns_of
+from service.documents.base import Hidden, Record, now, unique
+from service.documents.registry import DocumentType
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
-from service.settings import USERNAME_PATTERN
+from service.settings import SCOPE_PATTERN, USERNAME_PATTERN
 from service.store.failures import operation
+from service.store.repository import Presented, at_revision, new_document, revision_of
+from service.store.schemas import validate_body
+
+FIXED_FIELDS = ("username", "kind")
+"""Never changed, as records and the audit trail name accounts."""
 
 AccountKind = Literal["person", "client"]
+
+
+def _matches(pattern: str, code: Literal["invalid_username", "invalid_scope"], message: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise PydanticCustomError(code, message)
+        return text
+
+    return AfterValidator(check)
+
+
+Username = Annotated[
+    str,
+    _matches(
+        USERNAME_PATTERN,
+        "invalid_username",
+        "a name has up to 64 letters, digits and . _ @ -, and starts with a letter or digit",
+    ),
+    Field(max_length=64, json_schema_extra={"pattern": USERNAME_PATTERN}),
+]
+ScopePattern = Annotated[
+    str,
+    _matches(SCOPE_PATTERN, "invalid_scope", "this is no scope or pattern: users:read, users:*, *:read and * are"),
+    Field(max_length=100, json_schema_extra={"pattern": SCOPE_PATTERN}),
+]
 
 
 class Account(Record):
     """Somebody, or some program, that may sign in."""
 
-    username: str
+    username: Username
     kind: AccountKind = "person"
     """A `client` is a program, which signs in by client credentials (RFC 6749 §4.4)."""
-    password_hash: str
-    roles: list[Role] = []
-    scopes: list[str]
+    password_hash: Annotated[str, Hidden()]
+    roles: Annotated[list[Role], Field(max_length=20)] = []
+    scopes: Annotated[list[ScopePattern], Field(max_length=100)] = []
     """Patterns, beside those of its roles: `users:read`, `*:read`, `*`."""
     is_active: bool = True
 
     @property
     def patterns(self) -> list[str]:
         """All that its roles and its own patterns say."""
-        return [*(pattern for role in self.roles for pattern in ROLES[role]), *self.scopes]
+        return patterns_of(self.roles, self.scopes)
 
     class Settings(Record.Settings):
         """Where and how accounts are kept."""
 
         name = "accounts"
         indexes = [unique("username")]
+        search = ["username"]
+
+    model_config = {
+        "json_schema_extra": {"examples": [{"username": "nightly-export", "kind": "client", "roles": ["analyst"]}]}
+    }
+
+
+ACCOUNTS = DocumentType(Account)
+"""Accounts as a document type, so that they are listed, filtered and sorted as any; no field of it is a secret."""
 
 
 class Accounts:
@@ -66,55 +111,143 @@ class Accounts:
         account = await self._find(username)
         return account is not None and account.kind == "client"
 
-    async def create(self, username: str, password: str, scopes: Sequence[str]) -> Account:
-        """A new account. Raises ValidationFailedError, WeakPasswordError and DuplicateValueError."""
-        wrong = [scope for scope in scopes if not is_pattern(scope)]
-        if wrong:
-            raise ValidationFailedError(
-                [Fault("invalid_scope", f"{scope!r} is no scope", "/scopes") for scope in wrong]
-            )
-        if not re.fullmatch(USERNAME_PATTERN, username):
-            message = "a name has up to 64 letters, digits and . _ @ -, and starts with a letter or digit"
-            raise ValidationFailedError([Fault("invalid_username", message, "/username")])
-        password_hash = await self._passwords.hash(password)
-        account = Account(id=PydanticObjectId(), username=username, password_hash=password_hash, scopes=list(scopes))
-        with operation(self._timeout_seconds):
-            await account.insert()
+    async def get(self, username: str) -> Account:
+        """The account of this name. Raises NotFoundError."""
+        account = await self._find(username)
+        if account is None:
+            raise NotFoundError(f"There is no account {username!r}.")
         return account
 
+    async def patterns_of(self, account_id: str) -> list[str]:
+        """What this account may; nothing, if there is none or it is disabled."""
+        if not ObjectId.is_valid(account_id):
+            return []
+        with operation(self._timeout_seconds):
+            stored = await self._collection.find_one(
+                {"_id": ObjectId(account_id), "is_active": True}, {"roles": 1, "scopes": 1}
+            )
+        return patterns_of(stored.get("roles", ()), stored.get("scopes", ())) if stored else []
+
+    async def create(
+        self,
+        username: str,
+        password: str,
+        scopes: Sequence[str] = (),
+        *,
+        roles: Sequence[Role] = (),
+        kind: AccountKind = "person",
+    ) -> Account:
+        """A new account. Raises ValidationFailedError and DuplicateValueError."""
+        names = {"username": username, "kind": kind, "roles": list(roles), "scopes": list(scopes)}
+        fields, _ = await self.check({**names, "password": password})
+        await self.insert(fields, password)
+        return await self.get(username)
+
     async def create_first(self, username: str, password: str | None) -> str | None:
-        """If there is no account, one that may do everything; its password, if that was made up here."""
+        """If there is no account, one that may do everything; its password, which by default is made up here."""
         with operation(self._timeout_seconds):
             if await Account.find_one({}) is not None:
                 return None
         chosen = password or secrets.token_urlsafe(15)
         try:
-            await self.create(username, chosen, ["*"])
+            await self.create(username, chosen, roles=["admin"])
         except DuplicateValueError:
             return None  # another service, starting at the same time, was faster
-        return None if password else chosen
+        return chosen
+
+    async def check(self, body: Any, present: Presented | None = None) -> tuple[dict[str, Any], str | None]:
+        """The fields that a body gives an account, as they are stored, and its password, if one is named.
+
+        `present` is the account that it is to change. Raises ValidationFailedError with all faults.
+        """
+        if not isinstance(body, dict):
+            raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
+        faults: list[Fault] = []
+        fields: dict[str, Any] = {}
+        try:
+            fields = validate_body(ACCOUNTS, {name: value for name, value in body.items() if name != "password"})
+        except ValidationFailedError as error:
+            faults += error.faults
+        if "password" in body:
+            faults += await self.password_faults(body["password"], str(body.get("username")), "/password")
+        elif present is None:
+            faults.append(Fault("missing", "a password is needed", "/password"))
+        faults += [
+            Fault("fixed_field", "this stays as it was when the account was made", f"/{name}")
+            for name in FIXED_FIELDS
+            if present and name in fields and fields[name] != present.get(name, fields[name])
+        ]
+        if faults:
+            raise ValidationFailedError(faults)
+        return fields, body.get("password")
+
+    async def password_faults(self, password: Any, username: str, pointer: str) -> list[Fault]:
+        """What keeps this from being the password of an account; never says what it was."""
+        if type(password) is not str:
+            return [Fault("string_type", "a text is expected", pointer)]
+        weakness = await self._passwords.weakness(password, username)
+        return [Fault("weak_password", weakness, pointer)] if weakness else []
+
+    async def insert(self, fields: Mapping[str, Any], password: str) -> Presented:
+        """A new account of fields that were checked. Raises DuplicateValueError."""
+        stored = new_document(ObjectId(), {**fields, "password_hash": await self._passwords.hash(password)})
+        with operation(self._timeout_seconds):
+            await self._collection.insert_one(stored)
+        return _presented(stored)
+
+    async def update(
+        self, present: Presented, fields: Mapping[str, Any], password: str | None = None
+    ) -> Presented | None:
+        """The account with these fields, and this password; None if it is no longer what `present` says.
+
+        Raises LastAdminError.
+        """
+        values = {**fields, "updated_at": now()}
+        if password is not None:
+            values["password_hash"] = await self._passwords.hash(password)
+        place = at_revision(present["id"], frozenset({revision_of(present)}))
+
+        async def write(session: AsyncClientSession | None = None) -> dict[str, Any] | None:
+            return await self._collection.find_one_and_update(
+                place,
+                {"$set": values, "$inc": {"revision": 1}},
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+
+        with operation(self._timeout_seconds):
+            if is_admin(present) and not is_admin({**present, **fields}):
+                stored = await unless_last_admin(self._collection, present["id"], write)
+            else:
+                stored = await write()
+        return _presented(stored) if stored else None
+
+    async def remove(self, present: Presented) -> bool:
+        """Whether the account was still what `present` says; then it is gone. Raises LastAdminError."""
+        place = at_revision(present["id"], frozenset({revision_of(present)}))
+
+        async def write(session: AsyncClientSession | None = None) -> bool:
+            return (await self._collection.delete_one(place, session=session)).deleted_count == 1
+
+        with operation(self._timeout_seconds):
+            if is_admin(present):
+                return await unless_last_admin(self._collection, present["id"], write)
+            return await write()
 
     async def list(self) -> list[Account]:
         """All of them, by name."""
         with operation(self._timeout_seconds):
             return await Account.find({}).sort("username").to_list()
 
-    async def set_active(self, username: str, *, is_active: bool) -> None:
-        """Disable or enable an account. Raises NotFoundError."""
-        await self._update(username, {"is_active": is_active})
-
-    async def set_password(self, username: str, password: str) -> None:
-        """Give an account a new password. Raises NotFoundError and WeakPasswordError."""
-        await self._update(username, {"password_hash": await self._passwords.hash(password)})
+    @property
+    def _collection(self) -> AsyncCollection[dict[str, Any]]:
+        return Account.get_pymongo_collection()
 
     async def _find(self, username: str) -> Account | None:
         with operation(self._timeout_seconds):
             return await Account.find_one({"username": {"$eq": username}})
 
-    async def _update(self, username: str, changes: dict[str, object]) -> None:
-        with operation(self._timeout_seconds):
-            result = await Account.get_pymongo_collection().update_one(
-                {"username": {"$eq": username}}, {"$set": changes | {"updated_at": now()}, "$inc": {"revision": 1}}
-            )
-        if result.matched_count == 0:
-            raise NotFoundError(f"There is no account {username!r}.")
+
+def _presented(stored: Mapping[str, Any]) -> Presented:
+    """The fields that callers may see."""
+    return {"id": stored["_id"], **{name: stored[name] for name in ACCOUNTS.fields if name in stored}}

@@ -1,19 +1,23 @@
-"""Passwords, as argon2id hashes (RFC 9106): made and checked in threads, few at once."""
+"""Passwords: which are taken, and their argon2id hashes (RFC 9106), made and checked in threads, few at once."""
+
+from importlib import util
+from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
+from service.documents.values import LONE_SURROGATE
 from service.settings import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 
 MEMORY_KIB = 19 * 1024  # OWASP's smallest: 19 MiB, 2 passes, 1 lane
 AT_ONCE = 2
 """Checks that run together: each takes its memory and a core."""
 
-
-class WeakPasswordError(ValueError):
-    """A password that is too short or too long."""
+SERVICE_NAME = "dossier"
+MAX_TRIVIAL_DIGITS = 4
+"""Of a year, or a counter: behind a word that everybody tries, they are tried too."""
 
 
 class PasswordHasher:
@@ -24,10 +28,12 @@ class PasswordHasher:
         self._limiter = CapacityLimiter(AT_ONCE)
         self._nobodys = self._hash.hash("a password that nobody has")
 
+    async def weakness(self, password: str, username: str) -> str | None:
+        """Why this is no password for this account; None: it is one."""
+        return await to_thread.run_sync(weakness_of, password, username, limiter=self._limiter)
+
     async def hash(self, password: str) -> str:
-        """The hash of a new password. Raises WeakPasswordError."""
-        if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-            raise WeakPasswordError(f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
+        """The hash of a new password."""
         return await to_thread.run_sync(self._hash.hash, password, limiter=self._limiter)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
@@ -42,5 +48,45 @@ class PasswordHasher:
     def _verify(self, password: str, password_hash: str) -> bool:
         try:
             return self._hash.verify(password, password_hash)
-        except UnknownHashError:
+        except (UnknownHashError, UnicodeEncodeError):  # of no hash, or no text
             return False
+
+
+def weakness_of(password: str, username: str) -> str | None:
+    """Why this is no password for this account; None: it is one.
+
+    Length and common passwords count, classes of characters do not (NIST SP 800-63B §3.1.1.2).
+    """
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        return f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
+    if LONE_SURROGATE.search(password):
+        return "a password is text, and a lone surrogate is no character"
+    stems = _stems(password.lower())
+    if not stems.isdisjoint({username.lower(), SERVICE_NAME}):
+        return "a password is not the name of the account or of the service, with or without digits behind it"
+    if not stems.isdisjoint(common_passwords()):
+        return "this is one of the passwords that everybody tries first, with or without digits behind it"
+    return None
+
+
+def _stems(password: str) -> set[str]:
+    """The password, and what is left without some of the digits at its end."""
+    digits = min(len(password) - len(password.rstrip("0123456789")), MAX_TRIVIAL_DIGITS)
+    return {password[: len(password) - count] for count in range(digits + 1)}
+
+
+def common_passwords() -> list[str]:
+    """30,000 of them in lower case, the most common first.
+
+    Read each time, in about 10 ms, and not kept: importing zxcvbn itself would take 14 MB for good.
+    """
+    package = util.find_spec("zxcvbn")
+    assert package is not None
+    assert package.origin is not None
+    spec = util.spec_from_file_location("frequency_lists", Path(package.origin).with_name("frequency_lists.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    passwords: list[str] = module.FREQUENCY_LISTS["passwords"]
+    return passwords

@@ -1,12 +1,10 @@
 """Scopes (RFC 6749 §3.3): which there are, and what an account's patterns allow of them."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from service.documents.registry import DocumentType
-from service.settings import SCOPE_PATTERN
 
 ACTIONS: Mapping[str, str] = {
     "read": "Read and search {}",
@@ -38,9 +36,18 @@ def known_scopes(document_types: Iterable[DocumentType]) -> dict[str, str]:
     return of_types | {ACCOUNTS_ADMIN: "Manage accounts; see what all of them did"}
 
 
-def is_pattern(pattern: str) -> bool:
-    """Whether this is `*`, or two parts like `users:read`, of which either may be `*`."""
-    return re.fullmatch(SCOPE_PATTERN, pattern) is not None
+def patterns_of(roles: Collection[str], scopes: Iterable[str]) -> list[str]:
+    """All that an account's roles and its own patterns say; a role that somebody wrote by hand says nothing."""
+    return [*(pattern for role, patterns in ROLES.items() if role in roles for pattern in patterns), *scopes]
+
+
+def covers(held: str, pattern: str) -> bool:
+    """Whether one pattern allows all that another does, also of scopes that there are not yet."""
+    return all(mine in {"*", theirs} for mine, theirs in zip(_parts(held), _parts(pattern), strict=True))
+
+
+def _parts(pattern: str) -> list[str]:
+    return ["*", "*"] if pattern == "*" else pattern.split(":")
 
 
 def allowed_scopes(patterns: Collection[str], known: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from beanie import Document
 from pymongo import ASCENDING, IndexModel
@@ -38,6 +38,16 @@ class RevokedToken(Document):
         ]
 
 
+class Remembered(NamedTuple):
+    """What was found of a session, or of a token without one."""
+
+    account_id: str
+    allowed: frozenset[str]
+    """The scopes that its account may have."""
+    good_until: float
+    """By the clock."""
+
+
 class Standing:
     """Says of callers whose tokens have been verified what they may do now. It is the one place that does."""
 
@@ -55,7 +65,7 @@ class Standing:
         self._known = known
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        self._remembered: dict[str, tuple[frozenset[str], float]] = {}
+        self._remembered: dict[str, Remembered] = {}
 
     async def check(self, caller: Caller) -> Caller:
         """The caller, with those scopes that the account may still have; asked of the database every 15 s.
@@ -65,15 +75,15 @@ class Standing:
         if caller.issuer is not None:
             return caller  # who has no account here, and nothing that could be revoked
         key = _key_of(caller)
-        allowed, good_until = self._remembered.get(key, (frozenset[str](), -1.0))
-        if good_until <= self._clock():
+        known = self._remembered.get(key)
+        if known is None or known.good_until <= self._clock():
             self._remembered.pop(key, None)
             good_until = self._clock() + RECHECK_SECONDS
-            allowed = await self._ask(caller)
+            known = Remembered(caller.account_id, await self._ask(caller), good_until)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = allowed, good_until
-        return caller if caller.scopes <= allowed else replace(caller, scopes=caller.scopes & allowed)
+            self._remembered[key] = known
+        return caller if caller.scopes <= known.allowed else replace(caller, scopes=caller.scopes & known.allowed)
 
     async def revoke_token(self, token_id: str, expires_at: int) -> bool:
         """Refuse a token that has no session until it expires, in seconds since 1970; whether that was news."""
@@ -88,6 +98,11 @@ class Standing:
     def forget(self, key: str) -> None:
         """Ask the database again of the session, or of the token without one, that has this id."""
         self._remembered.pop(key, None)
+
+    def forget_account(self, account_id: str) -> None:
+        """Ask the database again of all that goes back to this account."""
+        for key in [key for key, known in self._remembered.items() if known.account_id == account_id]:
+            self.forget(key)
 
     async def _ask(self, caller: Caller) -> frozenset[str]:
         account = await self._accounts.find_active(caller.account_id)

@@ -5,7 +5,6 @@ from typing import NoReturn
 
 import typer
 
-from service.auth.passwords import WeakPasswordError
 from service.cli import accounts, database, export, import_file, keys, seed, serve, template
 from service.cli.terminal import CommandError, in_one_line
 from service.errors import InternalError, ServiceError, StartupError
@@ -25,7 +24,7 @@ def main() -> None:
     """Run the command; whatever can be foreseen ends it with one clear line and status 1."""
     try:
         app()
-    except (CommandError, StartupError, WeakPasswordError) as error:
+    except (CommandError, StartupError) as error:
         _fail(str(error))
     except InternalError as error:
         _fail(f"MongoDB says: {error.__cause__}" if error.__cause__ else error.detail)

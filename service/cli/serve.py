@@ -10,14 +10,15 @@ import typer
 import uvicorn
 
 from service.app import create_app
-from service.auth.accounts import Account, Accounts
-from service.cli.environment import open_repository, read_settings, with_database
+from service.auth.accounts import ACCOUNTS, Account, Accounts
+from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
-from service.errors import StartupError
+from service.errors import StartupError, ValidationFailedError
 from service.observability import configure_logging
 from service.server import LimitedHttpProtocol
 from service.settings import Settings
+from service.store.audit_records import Actor, AuditEvent, AuditTrail
 from service.store.database import open_database
 
 
@@ -77,15 +78,29 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _prepare(settings: Settings, sample: int) -> str | None:
     """What a start finds ready: indexes, a first account, samples if asked for; the password that was made up."""
     types = registered_types()
-    async with open_database(settings, [*(document_type.document_class for document_type in types), Account]):
+    classes = [*(document_type.document_class for document_type in types), Account, AuditEvent]
+    async with open_database(settings, classes):
         password = None
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
-            password = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
+            password = await _create_first(settings, given)
         for document_type in sorted(types, key=_has_references):
             if sample and not await open_repository(settings, document_type).any():
                 await add_samples(settings, document_type, sample)
         return password
+
+
+async def _create_first(settings: Settings, given: str | None) -> str | None:
+    """The password that was made up for the first account, if one was. Raises StartupError."""
+    try:
+        chosen = await Accounts(settings.operation_timeout_seconds).create_first(settings.admin_username, given)
+    except ValidationFailedError as error:
+        reasons = "; ".join(fault.message for fault in error.faults)
+        raise StartupError(f"DOSSIER_ADMIN_PASSWORD cannot be used: {reasons}") from None
+    if chosen is not None:
+        audit = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
+        await audit.note("account_created", Actor(COMMAND_LINE), type=ACCOUNTS.name, target=settings.admin_username)
+    return None if given else chosen
 
 
 def _has_references(document_type: DocumentType) -> bool:

@@ -53,6 +53,11 @@ class Reference:
     name: str
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Marks a field of the service's own records that no caller ever sees: it is in none of what is derived."""
+
+
 BEANIE_FIELDS = frozenset(Document.model_fields) - {"id"}
 """What Beanie keeps in a document for itself."""
 

@@ -13,7 +13,7 @@ from bson import ObjectId
 from pydantic import BaseModel, EmailStr, StringConstraints
 from pydantic.fields import FieldInfo
 
-from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record, Reference
+from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Hidden, Record, Reference
 from service.documents.fields import Field, Kind
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
@@ -66,7 +66,7 @@ def _walk(
     is_repeated: bool = False,
 ) -> Iterator[Field]:
     for name, info in infos.items():
-        if info.exclude:
+        if info.exclude or any(isinstance(item, Hidden) for item in info.metadata):
             continue
         path = f"{prefix}{name}"
         try:

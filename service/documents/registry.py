@@ -20,7 +20,7 @@ from service.errors import StartupError
 RESERVED_NAMES = frozenset(
     {
         *("accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"),
-        *("revoked_tokens", "sessions"),
+        *("locks", "revoked_tokens", "sessions"),
     }
 )
 """First segments of addresses, and collections, that are taken."""

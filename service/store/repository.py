@@ -231,7 +231,7 @@ class Repository:
             present = await self.get(document_id)
             revision = revision_of(present)
             if revisions is not None and revision not in revisions:
-                raise _revision_mismatch(present)
+                raise revision_mismatch(present)
             body = change(orjson.loads(dump_json(present)))
             try:
                 return await self._replace(key, validate_body(self.document_type, body), frozenset({revision}))
@@ -245,7 +245,7 @@ class Repository:
         with self._operation():
             deleted = await self._collection.find_one_and_delete(at_revision(key, revisions), {"_id": 1})
         if deleted is None:
-            raise _revision_mismatch(await self.get(document_id))
+            raise revision_mismatch(await self.get(document_id))
 
     async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
         with self._operation():
@@ -256,7 +256,7 @@ class Repository:
                 return_document=ReturnDocument.AFTER,
             )
         if stored is None:
-            raise _revision_mismatch(await self.get(str(key)))
+            raise revision_mismatch(await self.get(str(key)))
         return self._presenter.present(stored)
 
     def _key(self, document_id: str) -> ObjectId:
@@ -305,7 +305,8 @@ def at_revision(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
     return {"_id": key, "$or": [named, {"revision": {"$not": {"$type": ["int", "long"]}}}]}
 
 
-def _revision_mismatch(present: Presented) -> RevisionMismatchError:
+def revision_mismatch(present: Presented) -> RevisionMismatchError:
+    """What a caller is told who named another revision."""
     revision = revision_of(present)
     return RevisionMismatchError(
         f"It has revision {revision} now.",

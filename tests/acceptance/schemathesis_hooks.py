@@ -26,6 +26,10 @@ BEYOND_JSON_SCHEMA = {
     "the time is outside of the years 1 to 9999 in UTC": "likewise",
     "invalid_key": "keys in free JSON, below its first level",
     "too_deep": "free JSON again",
+    "weak_password": "passwords that everybody tries first",
+    "wrong_password": "nobody's current password is published",
+    "fixed_field": "a patch may name what stays, as it was",
+    "client_expected": "whether it is one stands in the account",
     "missing": "a merge patch may make an object of what was null",
 }
 """Codes, and where a code says too little messages, with which valid data is refused, and why the schema allows it."""

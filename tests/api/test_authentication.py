@@ -13,6 +13,7 @@ from service.api.dependencies import Services
 from service.app import create_app
 from service.auth.sessions import Session
 from service.store.audit_records import AuditEvent
+from tests.accounts import set_active, set_password
 from tests.conftest import ISSUER, SECRET_KEY, client_of
 from tests.signing_in import (
     CLIENT,
@@ -124,13 +125,13 @@ async def test_a_form_that_is_too_large_is_refused(anonymous: httpx.AsyncClient)
 
 
 async def test_a_disabled_account_gets_no_token(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.set_active("ada", is_active=False)
+    await set_active(services, "ada", is_active=False)
 
     assert await refusal(anonymous, password_form()) == "invalid_grant"
 
 
 async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.set_password("ada", "another horse")
+    await set_password(services, "ada", "another horse")
 
     assert await refusal(anonymous, password_form()) == "invalid_grant"
     await sign_in(anonymous, password="another horse")
