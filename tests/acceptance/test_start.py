@@ -175,8 +175,8 @@ def test_keys_and_issuers_that_cannot_be_used_are_named_all_at_once(home: Home) 
             ("PUBLIC_URL", *(f"ISSUERS_{place}:" for place in ("0_JWKS", "1_AUDIENCE", "1_SCOPES_x_0"))),
         ),
         (
-            {"trusted_issuers": json.dumps([issuers[0] | {"jwks": "keys.json", "scopes": {"x": ["users:raed"]}}])},
-            ("DOSSIER_TRUSTED_ISSUERS", "there is no scope users:raed", "there is no file keys.json"),
+            {"trusted_issuers": json.dumps([issuers[0] | {"jwks": "keys.json", "scopes": {"x": ["users:reed"]}}])},
+            ("DOSSIER_TRUSTED_ISSUERS", "there is no scope users:reed", "there is no file keys.json"),
         ),
     ]
 
