@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import SecurityScopes
 
 from service.api.bodies import JSON
-from service.api.clients import FORM, Form, client_of, needed, read_form
+from service.api.clients import CLIENT_ID, FORM, Form, client_of, needed, read_form
 from service.api.dependencies import (
     INTROSPECTION_PATH,
     REVOCATION_PATH,
@@ -37,8 +37,12 @@ router = APIRouter(tags=["auth"], default_response_class=Response)
 TEXT = {"type": "string", "minLength": 1}
 SECRET = TEXT | {"format": "password"}
 CLIENT = {
-    "client_id": TEXT | {"description": "Who the client is, where HTTP Basic does not say it."},
-    "client_secret": SECRET,
+    "client_id": {
+        "type": "string",
+        "pattern": f"^{CLIENT_ID.pattern}$",
+        "description": "Who the client is, where HTTP Basic does not say it.",
+    },
+    "client_secret": {"type": "string", "format": "password"},
 }
 SCOPE = {"scope": {"type": "string", "description": "What is asked for, with blanks between; empty: all."}}
 TOKEN = {
@@ -54,6 +58,8 @@ def _form(*kinds: Mapping[str, Any]) -> dict[str, Any]:
             "type": "object",
             "required": [name for name in kind if name not in {*CLIENT, *SCOPE, "token_type_hint"}],
             "properties": {**kind, **CLIENT},
+            "additionalProperties": {"type": "string", "description": "Ignored."},
+            "dependentRequired": {"client_secret": ["client_id"]},
         }
         for kind in kinds
     ]

@@ -17,7 +17,7 @@ FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16_384
 MAX_FIELDS = 20
 MAX_NAME_LENGTH = 100
-CLIENT_ID = re.compile(rf"[\x20-\x7e]{{1,{MAX_NAME_LENGTH}}}")
+CLIENT_ID = re.compile(rf"[\x20-\x7e]{{0,{MAX_NAME_LENGTH}}}")
 """RFC 6749 Appendix A.1, and short enough to be in every token."""
 
 Form = Mapping[str, str]
@@ -34,7 +34,11 @@ async def read_form(request: Request) -> Form:
         raise TokenRequestError("invalid_request", "The form cannot be read.") from None
     if len(dict(pairs)) < len(pairs):
         raise TokenRequestError("invalid_request", "A parameter comes twice.")  # RFC 6749 §3.2
-    return {name: value for name, value in pairs if value}
+    form = {name: value for name, value in pairs if value}
+    if not CLIENT_ID.fullmatch(form.get("client_id", "")):
+        message = f"A client_id has up to {MAX_NAME_LENGTH} printable ASCII characters."
+        raise TokenRequestError("invalid_request", message)
+    return form
 
 
 def needed(form: Form, *names: str) -> list[str]:
@@ -57,9 +61,6 @@ async def client_of(request: Request, form: Form) -> Client:
         if account is None:
             raise InvalidClientError("The client's id or its secret is wrong, or it is disabled.")
         return Client(client_id, account)
-    if not CLIENT_ID.fullmatch(client_id):
-        message = f"A client_id has up to {MAX_NAME_LENGTH} printable ASCII characters."
-        raise TokenRequestError("invalid_request", message)
     if await services_of(request).accounts.is_client(client_id):
         raise InvalidClientError("This client has to send its secret.")
     return Client(client_id)
@@ -79,7 +80,7 @@ def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
         raise InvalidClientError("The Authorization header cannot be read.") from None
     if "client_secret" in form or form.get("client_id", client_id) != client_id:
         raise TokenRequestError("invalid_request", "The client says in two ways who it is.")
-    if secret and not client_id:
+    if not CLIENT_ID.fullmatch(client_id) or (secret and not client_id):
         raise InvalidClientError("The Authorization header has no client's id.")
     return client_id or None, secret or None
 
@@ -93,7 +94,7 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
     account = await services.accounts.authenticate(name, secret, kind)
     if account is None:
         reason = "invalid_client" if kind == "client" else "invalid_grant"
-        claimed = actor_of(request, cut(name, MAX_NAME_LENGTH), cut(client_id, MAX_NAME_LENGTH))
+        claimed = actor_of(request, cut(name, MAX_NAME_LENGTH), client_id)
         await services.audit.note("sign_in", claimed, "refused", reason=reason)
     return account
 

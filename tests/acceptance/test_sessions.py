@@ -12,9 +12,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from tests.acceptance.process import TOKEN_PATH, Home, Service, until
+from tests.acceptance.process import LAST_CHUNK, PASSWORD, TOKEN_PATH, Download, Home, Service, fill, until
 
 AT_ONCE = 50
+AT_MOST_SECONDS = 30
+ROWS = 20_000
+"""80 MB, which no buffer on the way holds."""
 
 
 @pytest.fixture
@@ -80,3 +83,24 @@ def test_two_services_rotate_once_and_notice_a_thief_together(
     stored.update_one({"_id": kept["_id"]}, {"$set": {"rotated_at": kept["rotated_at"] - timedelta(seconds=11)}})
     assert refresh(pair[1], first).json()["error"] == "invalid_grant"
     assert [refresh(service, second).json()["error"] for service in pair] == ["invalid_grant"] * 2
+
+
+@pytest.mark.slow
+def test_a_disabled_accounts_open_file_ends_in_time(home: Home) -> None:
+    service = home.start()
+    fill(home, ROWS)
+    created = home.run("accounts", "create", "leaver", "--scope", "*", given=f"{PASSWORD}\n")
+    assert created.returncode == 0, created.stderr
+    admin = {"Authorization": f"Bearer {service.token()}"}
+
+    def states() -> list[str]:
+        return [record["state"] for record in service.http.get("/api/v1/exports", headers=admin).json()["items"]]
+
+    with Download(service, "/api/v1/users/export/ndjson", service.token("leaver")) as download:
+        download.read(65_536)
+        assert states() == ["running"]
+        disabled = home.run("accounts", "disable", "leaver")
+        assert disabled.returncode == 0, disabled.stderr
+
+        until(lambda: states() == ["failed"], "the export has failed, though nobody reads it", AT_MOST_SECONDS)
+        assert not download.read_to_end().endswith(LAST_CHUNK)
