@@ -7,12 +7,16 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from service.api import authentication, exports, health, imports
+from service.api import audit, authentication, exports, health, imports
 from service.api.dependencies import Services
 from service.api.documents import document_router
-from service.api.openapi import install_openapi
+from service.api.openapi import install_openapi, serve_docs
+from service.api.origins import AllowedHostsMiddleware, CrossOriginMiddleware
+from service.api.rate_limits import RateLimit, RateLimitHeadersMiddleware
+from service.api.security_headers import SecurityHeadersMiddleware
 from service.auth.accounts import Account, Accounts
 from service.auth.scopes import known_scopes
+from service.auth.throttle import SignInThrottle
 from service.auth.tokens import TokenSigner
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
@@ -25,6 +29,7 @@ from service.store.database import open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
 from service.store.paging import CursorSigner
+from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
 
 GARBAGE_THRESHOLDS = (10_000, 20, 20)
@@ -50,12 +55,13 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
             raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
         document_classes = [document_type.document_class for document_type in types]
         async with (
-            open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent]) as database,
+            open_database(chosen, [*document_classes, Account, Export, Import, AuditEvent, QuotaCounter]) as database,
             open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
             open_importer(chosen) as importer,
         ):
             limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
             cursors = CursorSigner(chosen.secret_key.get_secret_value())
+            quotas = Quotas(chosen.operation_timeout_seconds)
             services = Services(
                 settings=chosen,
                 database=database,
@@ -72,6 +78,13 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                     for record_type in (EXPORTS, IMPORTS, AUDIT)
                 },
                 audit=AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds),
+                throttle=SignInThrottle(
+                    quotas,
+                    per_account=chosen.sign_in_failures_per_account,
+                    per_address=chosen.sign_in_failures_per_address,
+                    window_seconds=chosen.sign_in_window_seconds,
+                ),
+                rate_limit=RateLimit(quotas, chosen.rate_limit_per_minute) if chosen.rate_limit_per_minute else None,
             )
             _settle_memory()
             yield {"services": services}
@@ -81,20 +94,35 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
         version="1",
         description="Documents on MongoDB: create, search, page, export, import.",
         lifespan=lifespan,
+        openapi_url="/openapi.json" if chosen.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(RequestContextMiddleware)
+    _add_middleware(app, chosen)
     install_handlers(app)
     for document_type in types:
         # Not included, as FastAPI matches an included router's routes twice.
         app.router.routes.extend(document_router(document_type).routes)
-    app.router.routes.extend([*exports.router.routes, *imports.router.routes])
+    app.router.routes.extend([*exports.router.routes, *imports.router.routes, *audit.router.routes])
     app.include_router(health.router)
     app.include_router(authentication.router)
-    install_openapi(app, types, scopes)
+    install_openapi(app, types, scopes, is_rate_limited=chosen.rate_limit_per_minute is not None)
+    if chosen.docs:
+        serve_docs(app)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """What each request goes through, from the inside out; what is not asked for is not on the way."""
+    if settings.allowed_hosts:
+        app.add_middleware(AllowedHostsMiddleware, hosts=settings.allowed_hosts)
+    app.add_middleware(RequestContextMiddleware)
+    if settings.rate_limit_per_minute:
+        app.add_middleware(RateLimitHeadersMiddleware)
+    if settings.cors_origins:
+        app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
+    app.add_middleware(SecurityHeadersMiddleware)
 
 
 def _settle_memory() -> None:

@@ -8,7 +8,7 @@ import httpx
 import hypothesis
 import pytest
 import pytest_socket
-from beanie import PydanticObjectId
+from beanie import Document, PydanticObjectId
 from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import monitoring
@@ -19,13 +19,13 @@ from starlette.types import Receive, Scope, Send
 from service.api.dependencies import Services
 from service.app import create_app
 from service.auth.accounts import Account
-from service.documents.base import Record
 from service.documents.registry import DocumentType, check_types, registered_types
 from service.settings import Settings
 from service.store.audit_records import AuditEvent
 from service.store.embedded import embedded_server
 from service.store.export_records import Export
 from service.store.import_records import Import
+from service.store.quotas import QuotaCounter
 from tests.everything import Everything
 
 TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything]))
@@ -119,7 +119,7 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
-    own: list[type[Record]] = [Account, Export, Import, AuditEvent]
+    own: list[type[Document]] = [Account, Export, Import, AuditEvent, QuotaCounter]
     classes = [*(document_type.document_class for document_type in TYPES), *own]
     # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
     # cancels what is under way when it wakes up.

@@ -7,10 +7,17 @@ import orjson
 from fastapi import APIRouter, Request, Response, Security
 
 from service.api.bodies import JSON, media_type_of, read_body
-from service.api.dependencies import TOKEN_PATH, ServicesDependency, authorize
+from service.api.dependencies import TOKEN_PATH, ServicesDependency, address_of, authorize
 from service.auth.scopes import allowed_scopes
 from service.auth.tokens import Caller
-from service.errors import AuthenticationError, BodyTooLargeError, DatabaseUnavailableError, TokenRequestError, problems
+from service.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    DatabaseUnavailableError,
+    TokenRequestError,
+    TooManyAttemptsError,
+    problems,
+)
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16_384
@@ -56,12 +63,12 @@ TOKEN_REQUEST: dict[str, Any] = {
             "description": TokenRequestError.title(),
             "content": {JSON: {"schema": {"$ref": "#/components/schemas/TokenError"}}},
         },
-        **problems(BodyTooLargeError, DatabaseUnavailableError),
+        **problems(BodyTooLargeError, TooManyAttemptsError, DatabaseUnavailableError),
     },
     openapi_extra=TOKEN_REQUEST,
 )
 async def get_token(request: Request, services: ServicesDependency) -> Response:
-    """The password grant. Raises TokenRequestError."""
+    """The password grant. Raises TokenRequestError and TooManyAttemptsError."""
     form = await _read_form(request)
     if "grant_type" not in form:
         raise TokenRequestError("invalid_request", "grant_type is needed.")
@@ -69,7 +76,11 @@ async def get_token(request: Request, services: ServicesDependency) -> Response:
         raise TokenRequestError("unsupported_grant_type", "grant_type must be password.")
     if not form.get("username") or not form.get("password"):
         raise TokenRequestError("invalid_request", "username and password are needed.")
-    account = await services.accounts.authenticate(form["username"], form["password"])
+    account = await services.throttle.attempt(
+        form["username"],
+        address_of(request),
+        lambda: services.accounts.authenticate(form["username"], form["password"]),
+    )
     if account is None:
         raise TokenRequestError("invalid_grant", "The name or the password is wrong, or the account is disabled.")
     allowed = allowed_scopes(account.patterns, services.scopes)

@@ -8,7 +8,9 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
+from service.api.rate_limits import RateLimit
 from service.auth.accounts import Accounts
+from service.auth.throttle import SignInThrottle
 from service.auth.tokens import Caller, TokenSigner, invalid_token
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
@@ -36,6 +38,8 @@ class Services:
     records: Mapping[str, Repository]
     """Those of exports and of imports, and the audit trail."""
     audit: AuditTrail
+    throttle: SignInThrottle
+    rate_limit: RateLimit | None
 
 
 def services_of(request: Request) -> Services:
@@ -50,9 +54,14 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def address_of(request: Request) -> str | None:
+    """The client's IP address, as far as a proxy that is trusted has not said another one."""
+    return request.client.host if request.client else None
+
+
 def actor_of(request: Request, account: str | None = None, client_id: str | None = None) -> Actor:
     """Who does something, for the audit trail: the caller, or whoever says to be this account."""
-    address = request.client.host if request.client else None
+    address = address_of(request)
     request_id = get_contextvars().get("request_id")
     if account is not None:
         return Actor(account, client_id=client_id, address=address, request_id=request_id)
@@ -78,7 +87,7 @@ class Authorize(OAuth2PasswordBearer):
         super().__init__(TOKEN_PATH, scheme_name="OAuth2PasswordBearer")
 
     async def __call__(self, request: Request, security_scopes: SecurityScopes) -> Caller:  # type: ignore[override]
-        """Who is calling. Raises AuthenticationError and InsufficientScopeError."""
+        """Who is calling. Raises AuthenticationError, InsufficientScopeError and TooManyRequestsError."""
         services = services_of(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -87,6 +96,8 @@ class Authorize(OAuth2PasswordBearer):
         if not await services.accounts.is_active(caller.account_id):
             raise invalid_token("The account is disabled.")
         bind_contextvars(account=caller.username)
+        if services.rate_limit is not None:
+            await services.rate_limit.take(request, caller.account_id)
         missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]
         if missing:
             challenge = f'Bearer error="insufficient_scope", scope="{security_scopes.scope_str}"'  # RFC 6750 §3.1

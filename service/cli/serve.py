@@ -42,11 +42,15 @@ def serve(
             access_log=False,
             server_header=False,
             http=LimitedHttpProtocol,
+            # By default uvicorn believes whatever asks from this machine, and so whoever a proxy here passes on.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
             timeout_graceful_shutdown=settings.shutdown_grace_seconds,
         )
         bound_host, bound_port = listener.getsockname()[:2]
         address = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
-        print(f"Dossier listens on {address}, and explains itself at {address}/docs")
+        explained = f"and explains itself at {address}/docs" if settings.docs else "and its docs are off"
+        print(f"Dossier listens on {address}, {explained}")
         if password:
             print(
                 f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)", flush=True

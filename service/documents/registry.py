@@ -17,7 +17,9 @@ from service.documents.fields import Field, Kind
 from service.documents.introspection import describe, fields_of
 from service.errors import StartupError
 
-RESERVED_NAMES = frozenset({"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"})
+RESERVED_NAMES = frozenset(
+    {"accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "quotas", "system"}
+)
 """First segments of addresses, and collections, that are taken."""
 
 MAX_SEARCH_LENGTH = 1024
@@ -41,6 +43,11 @@ class DocumentType:
     def title(self) -> str:
         """The class's name, as the API's schemas show it."""
         return self.document_class.__name__
+
+    @property
+    def singular(self) -> str:
+        """The class's name in the small letters of an operation id: `audit_event`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.title).lower()
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:
