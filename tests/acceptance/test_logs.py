@@ -146,7 +146,7 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
     assert service.end() == 0
 
     statuses = [answer.status_code for answer in answers]
-    assert statuses[:10] == [400, 400, 400, 400, 200, 401, 401, 422, 201, statuses[9]]
+    assert statuses[:9] == [400, 400, 400, 400, 200, 401, 401, 422, 201]
     assert all(400 <= status < 500 for status in statuses[9:-2])
     assert statuses[-2:] == [200, 404]
     assert account is not None
