@@ -50,7 +50,7 @@ class SecurityHeadersMiddleware:
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = secured(message["headers"], scope["scheme"])
+                message["headers"] = secured(message["headers"], scope.get("scheme"))
             await send(message)
 
         await self._app(scope, receive, send_secured)
