@@ -1,4 +1,4 @@
-"""Measures lists, exports or imports: rates as ratios to simpler ways in the same run, and memory above idle."""
+"""Measures lists, exports, imports or callers: as ratios to simpler ways in the same run, and memory above idle."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import bench_auth
 import bench_exports
 import bench_imports
 import bench_lists
@@ -35,14 +36,16 @@ MAX_BYTES = 2**32
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["exports", "imports", "lists"], default="exports")
+    parser.add_argument("what", nargs="?", choices=["auth", "exports", "imports", "lists"], default="exports")
     parser.add_argument("--documents", type=int, default=200_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")
         with service(uri, directory) as (client, pid):
-            if arguments.what == "lists":
+            if arguments.what == "auth":
+                bench_auth.measure(client, pid, uri, DATABASE, PASSWORD)
+            elif arguments.what == "lists":
                 bench_lists.measure(client, uri, DATABASE)
             elif arguments.what == "imports":
                 bench_imports.measure(client, pid, uri, DATABASE)

@@ -10,6 +10,7 @@
     ├── AuthenticationError      401  not_authenticated
     ├── InsufficientScopeError   403  insufficient_scope
     ├── ExceedsAuthorityError    403  exceeds_authority
+    ├── CrossOriginError         403  cross_origin
     ├── NotFoundError            404  not_found
     ├── MethodNotAllowedError    405  method_not_allowed
     ├── DuplicateValueError      409  duplicate_value
@@ -22,12 +23,15 @@
     ├── BodyTooLargeError        413  body_too_large
     ├── UrlTooLongError          414  url_too_long
     ├── UnsupportedMediaTypeError 415 unsupported_media_type
+    ├── MisdirectedRequestError  421  misdirected_request
     ├── ValidationFailedError    422  validation_failed
     ├── InvalidFileError         422  invalid_file
     ├── ImportRefusedError       422  import_refused
     ├── IdempotencyKeyReusedError 422 idempotency_key_reused
     ├── TooManyExportsError      429  too_many_exports
     ├── TooManyImportsError      429  too_many_imports
+    ├── TooManyAttemptsError     429  too_many_attempts
+    ├── TooManyRequestsError     429  too_many_requests
     ├── HeadersTooLargeError     431  headers_too_large
     ├── InternalError            500  internal_error
     ├── ImportKilledError        500  import_killed
@@ -233,6 +237,13 @@ class ExceedsAuthorityError(ServiceError):
     code = "exceeds_authority"
 
 
+class CrossOriginError(ServiceError):
+    """Pages of other sites may not ask for this."""
+
+    status = 403
+    code = "cross_origin"
+
+
 class NotFoundError(ServiceError):
     """There is nothing here."""
 
@@ -325,6 +336,13 @@ class UnsupportedMediaTypeError(ServiceError):
     code = "unsupported_media_type"
 
 
+class MisdirectedRequestError(ServiceError):
+    """This host is not served here."""
+
+    status = 421
+    code = "misdirected_request"
+
+
 class ValidationFailedError(FaultyInputError):
     """The document is not valid."""
 
@@ -374,6 +392,33 @@ class TooManyExportsError(ServiceError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} run at once; try again when one has ended.", headers={"Retry-After": "10"})
+
+
+class TooManyAttemptsError(ServiceError):
+    """Too many attempts to sign in have failed."""
+
+    status = 429
+    code = "too_many_attempts"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"Try again in {retry_after_seconds} s.", headers={"Retry-After": str(retry_after_seconds)})
+
+    def members(self) -> dict[str, Any]:
+        """A problem that is RFC 6749's form too: OAuth2 clients take what has no `error` for a token."""
+        return super().members() | {"error": self.code, "error_description": f"{self.title()}. {self.detail}"}
+
+
+class TooManyRequestsError(ServiceError):
+    """The account has sent too many requests."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, limit: int, group: str, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"It may send {limit} {group} a minute; try again in {retry_after_seconds} s.",
+            headers={"Retry-After": str(retry_after_seconds)},
+        )
 
 
 class HeadersTooLargeError(ServiceError):

@@ -7,6 +7,7 @@ import http
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.api.security_headers import secured
 from service.errors import HeadersTooLargeError, MalformedRequestError, ServiceError, UrlTooLongError
 
 MAX_URL_BYTES = 262_144
@@ -58,7 +59,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Answer what cannot be parsed, and close the connection: not at once, as that would take back the answer."""
         response = (self._refusal or MalformedRequestError(msg)).response()
         lines = [f"HTTP/1.1 {response.status_code} {http.HTTPStatus(response.status_code).phrase}".encode()]
-        lines += [name + b": " + value for name, value in response.raw_headers]
+        lines += [name + b": " + value for name, value in secured(response.raw_headers, self.scheme)]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)]))
         self.transport.write_eof()
         self._is_refused = True

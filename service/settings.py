@@ -2,10 +2,20 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -76,6 +86,21 @@ class TrustedIssuer(BaseModel):
             if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
                 raise ValueError("must be https://…, as anybody on the way could change the keys")
         return jwks
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...] | None, NoDecode, BeforeValidator(_split)]
+"""Values between commas; None where there is nothing set."""
+
+HostName = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])$")]
+"""Without a port."""
+
+Origin = Annotated[str, Field(pattern=r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
+"""As browsers write it (RFC 6454 §6.2): in lower case, with nothing behind the port. `null` could be anybody."""
 
 
 class Settings(BaseSettings):
@@ -173,6 +198,30 @@ class Settings(BaseSettings):
 
     audit_days: float = Field(default=365.0, gt=0, le=3650)
     """How long the audit trail is kept."""
+
+    sign_in_failures_per_account: int = Field(default=10, ge=1, le=10_000)
+    """How many sign-ins to one account may fail in a window; past it the answer is 429."""
+
+    sign_in_failures_per_address: int = Field(default=100, ge=1, le=1_000_000)
+    """How many from one address, of IPv6 from one /64."""
+
+    sign_in_window_seconds: int = Field(default=300, ge=1, le=86_400)
+    """How long a failed sign-in counts, from the window's first."""
+
+    rate_limit_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """How many reads, writes, files and account requests, of each, an account may send a minute; unset: any number."""
+
+    trusted_proxies: Listed[IPvAnyNetwork] = None
+    """Addresses or networks, between commas, of proxies whose X-Forwarded-For and -Proto are believed; unset: none."""
+
+    allowed_hosts: Listed[HostName] = None
+    """Names, between commas, that a Host header may have; unset: any, as nothing is built from it."""
+
+    cors_origins: Listed[Origin] = None
+    """Origins, between commas, whose pages may call the API from a browser; unset: none."""
+
+    docs: bool = True
+    """Whether `/docs` and `/openapi.json` are served."""
 
     shutdown_grace_seconds: int = Field(default=10, ge=0, le=300)
     """How long running requests and exports may go on after SIGTERM."""

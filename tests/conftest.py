@@ -27,6 +27,7 @@ from service.store.audit_records import AuditEvent
 from service.store.embedded import embedded_server
 from service.store.export_records import Export
 from service.store.import_records import Import
+from service.store.quotas import QuotaCounter
 from tests.everything import Everything
 
 TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything]))
@@ -124,7 +125,7 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def _empty_database(services: Services) -> None:
-    own: list[type[Document]] = [Account, Session, RevokedToken, Export, Import, AuditEvent]
+    own: list[type[Document]] = [Account, Session, RevokedToken, Export, Import, AuditEvent, QuotaCounter]
     classes = [*(document_type.document_class for document_type in TYPES), *own]
     # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
     # cancels what is under way when it wakes up.

@@ -28,6 +28,7 @@ from service.errors import (
     QueryTooExpensiveError,
     RevisionMismatchError,
     ServiceError,
+    TooManyAttemptsError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
     WriteConflictError,
@@ -198,14 +199,22 @@ async def renew_client_secret(request: Request, account_id: str) -> Response:
     operation_id="change_my_password",
     summary="A new password for the caller",
     dependencies=[Security(authorize, scopes=[])],
-    responses=problems(AuthenticationError, DatabaseUnavailableError, *ON_BODY, NotFoundError, WriteConflictError),
+    responses=problems(
+        AuthenticationError,
+        DatabaseUnavailableError,
+        *ON_BODY,
+        NotFoundError,
+        TooManyAttemptsError,
+        WriteConflictError,
+    ),
     openapi_extra=_body("PasswordChange", JSON),
 )
 async def change_my_password(request: Request) -> Response:
     """For a person who knows the current one, whatever their token may."""
     body = await read_json(request)
-    await services_of(request).administration.change_own_password(
-        body, actor_of(request), caller_of(request).session_id
+    services = services_of(request)
+    await services.administration.change_own_password(
+        body, actor_of(request), caller_of(request).session_id, services.throttle
     )
     return Response(status_code=204, headers=NO_STORE)
 

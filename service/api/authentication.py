@@ -26,6 +26,7 @@ from service.errors import (
     DatabaseUnavailableError,
     InvalidClientError,
     TokenRequestError,
+    TooManyAttemptsError,
     problems,
 )
 
@@ -74,7 +75,7 @@ def _answers(schema: str | None, description: str) -> dict[int | str, dict[str, 
         200: {"description": description, **content},
         400: {"description": TokenRequestError.title(), **refusal},
         401: {"description": InvalidClientError.title(), **refusal},
-        **problems(BodyTooLargeError, DatabaseUnavailableError),
+        **problems(BodyTooLargeError, TooManyAttemptsError, DatabaseUnavailableError),
     }
 
 
@@ -90,7 +91,7 @@ def _answers(schema: str | None, description: str) -> dict[int | str, dict[str, 
     ),
 )
 async def get_token(request: Request, services: ServicesDependency) -> Response:
-    """The token endpoint. Raises TokenRequestError."""
+    """The token endpoint. Raises TokenRequestError and TooManyAttemptsError."""
     form = await read_form(request)
     [grant_type] = needed(form, "grant_type")
     if grant_type not in GRANTS or (grant_type == "password" and not services.settings.password_grant):

@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl, unquote_plus
 from fastapi import Request
 
 from service.api.bodies import media_type_of, read_body
-from service.api.dependencies import actor_of, services_of
+from service.api.dependencies import actor_of, address_of, services_of
 from service.auth.accounts import Account, AccountKind
 from service.auth.sessions import Client
-from service.errors import InvalidClientError, TokenRequestError, cut
+from service.errors import InvalidClientError, TokenRequestError
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16_384
@@ -19,6 +19,9 @@ MAX_FIELDS = 20
 MAX_NAME_LENGTH = 100
 CLIENT_ID = re.compile(rf"[\x20-\x7e]{{0,{MAX_NAME_LENGTH}}}")
 """RFC 6749 Appendix A.1, and short enough to be in every token."""
+
+UNKNOWN_NAME = "(unknown)"
+"""In the audit trail, of whoever is no account; with its brackets it is no account's name."""
 
 Form = Mapping[str, str]
 
@@ -88,14 +91,18 @@ def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
 async def prove(request: Request, kind: AccountKind, name: str, secret: str, client_id: str) -> Account | None:
     """The account that has this name and secret. That there is none is written into the audit trail.
 
-    All names and secrets that come to OAuth2's endpoints come through here.
+    All names and secrets that come to OAuth2's endpoints come through here. Raises TooManyAttemptsError.
     """
     services = services_of(request)
-    account = await services.accounts.authenticate(name, secret, kind)
+    account = await services.throttle.attempt(
+        name, address_of(request), lambda: services.accounts.authenticate(name, secret, kind)
+    )
     if account is None:
         reason = "invalid_client" if kind == "client" else "invalid_grant"
-        claimed = actor_of(request, cut(name, MAX_NAME_LENGTH), client_id)
-        await services.audit.note("sign_in", claimed, "refused", reason=reason)
+        # What is no account's name may be a password, typed into the wrong field.
+        claimed = name if await services.accounts.has(name) else UNKNOWN_NAME
+        actor = actor_of(request, claimed, client_id if claimed == name else None)
+        await services.audit.note("sign_in", actor, "refused", reason=reason)
     return account
 
 

@@ -9,11 +9,13 @@ from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlowPassword
 from fastapi.security import OAuth2, SecurityScopes
 from structlog.contextvars import bind_contextvars, get_contextvars
 
+from service.api.rate_limits import RateLimit
 from service.auth.accounts import Accounts
 from service.auth.administration import Administration
 from service.auth.key_ring import KeyRing
 from service.auth.sessions import Sessions
 from service.auth.standing import Standing
+from service.auth.throttle import SignInThrottle
 from service.auth.tokens import Caller, TokenSigner, TokenVerifier
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
@@ -48,6 +50,8 @@ class Services:
     records: Mapping[str, Repository]
     """Those of exports and of imports, the audit trail, and accounts."""
     audit: AuditTrail
+    throttle: SignInThrottle
+    rate_limit: RateLimit | None
 
 
 def services_of(request: Request) -> Services:
@@ -62,11 +66,16 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def address_of(request: Request) -> str | None:
+    """The client's IP address, as far as a proxy that is trusted has not said another one."""
+    return request.client.host if request.client else None
+
+
 def actor_of(
     request: Request, account: str | None = None, client_id: str | None = None, account_id: str | None = None
 ) -> Actor:
     """Who does something, for the audit trail: the caller, or whoever says or has proved to be this account."""
-    address = request.client.host if request.client else None
+    address = address_of(request)
     request_id = get_contextvars().get("request_id")
     if account is not None:
         return Actor(account, account_id, client_id, address, request_id)
@@ -96,13 +105,18 @@ class Authorize(OAuth2):
         super().__init__(flows=flows, scheme_name="OAuth2")
 
     async def __call__(self, request: Request, security_scopes: SecurityScopes) -> Caller:  # type: ignore[override]
-        """Who is calling. Raises AuthenticationError, IssuerUnavailableError and InsufficientScopeError."""
+        """Who is calling.
+
+        Raises AuthenticationError, IssuerUnavailableError, InsufficientScopeError and TooManyRequestsError.
+        """
         services = services_of(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
         caller = await services.standing.check(await services.verifier.verify(token))
         bind_contextvars(account=caller.username)
+        if services.rate_limit is not None:
+            await services.rate_limit.take(request, caller.account_id)
         missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]
         if missing:
             challenge = f'Bearer error="insufficient_scope", scope="{security_scopes.scope_str}"'  # RFC 6750 §3.1

@@ -1,6 +1,5 @@
 """The routes that every document type has, made from the type."""
 
-import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from fastapi.params import Security as SecurityParameter
 
 from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, read_json
 from service.api.conditions import etag, if_match, is_not_modified
-from service.api.dependencies import authorize, services_of
+from service.api.dependencies import actor_of, authorize, services_of
 from service.api.exports import export_documents
 from service.api.imports import CSV, TEMPLATE_TYPES, import_documents, import_template
 from service.api.parameters import (
@@ -71,8 +70,7 @@ ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, 
 
 def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a function for each route
     """All routes of one type, under its name."""
-    name, title = document_type.name, document_type.title
-    one = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
+    name, title, one = document_type.name, document_type.title, document_type.singular
     router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response, route_class=DirectRoute)
     body = partial(_request_body, title)
 
@@ -237,6 +235,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     )
     async def delete_document(request: Request, document_id: str) -> Response:
         await repository(request).delete(document_id, if_match(request))
+        await services_of(request).audit.note("document_deleted", actor_of(request), type=name, target=document_id)
         return Response(status_code=204)
 
     return router

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
-from service.api.dependencies import caller_of, services_of
+from service.api.dependencies import actor_of, caller_of, services_of
 from service.api.negotiation import accepts
 from service.api.parameters import read_parameters
 from service.api.records import record_router
@@ -116,7 +116,8 @@ async def export_documents(request: Request, documents: Repository, format_name:
     is_gzipped = not file_format.is_compressed and accepts(request, "accept-encoding", "gzip", "x-gzip")
     asker = Asker(caller.account_id, caller.username, get_contextvars().get("request_id"))
     export = await services.exporter.start(documents, query, asker, is_gzipped=is_gzipped)
-    name = documents.document_type.name
+    name, target = documents.document_type.name, str(export.record.id)
+    await services.audit.note("export", actor_of(request), type=name, target=target)
 
     async def recheck() -> None:
         present = await services.standing.check(caller)
@@ -125,7 +126,7 @@ async def export_documents(request: Request, documents: Repository, format_name:
 
     headers = {
         "Content-Disposition": f'attachment; filename="{export.record.filename}"',
-        "Export-Id": str(export.record.id),
+        "Export-Id": target,
         "Cache-Control": "no-store",
         "Vary": "Accept-Encoding",
     }

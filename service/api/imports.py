@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from structlog.contextvars import get_contextvars
 
 from service.api.bodies import JSON
-from service.api.dependencies import caller_of, services_of
+from service.api.dependencies import actor_of, caller_of, services_of
 from service.api.negotiation import prefers
 from service.api.parameters import read_parameters
 from service.api.records import record_router
@@ -52,11 +52,17 @@ async def import_documents(request: Request, document_type: DocumentType) -> Res
     query = read_import_query(document_type, read_parameters(request), text)
     idempotency_key = _idempotency_key(request)
     services.importer.refuse_if_busy()
+
+    async def begun(key: ObjectId) -> None:
+        if not query.is_dry_run:  # which changes nothing
+            await services.audit.note("import", actor_of(request), type=document_type.name, target=str(key))
+
     async with receive_upload(request, services.settings.import_max_bytes) as upload:
         key, is_replay = await services.importer.run(
             document_type,
             query,
             upload,
+            begun,
             account_id=caller.account_id,
             account=caller.username,
             request_id=get_contextvars().get("request_id"),

@@ -1,5 +1,8 @@
 """The OpenAPI document, and its page, which needs nothing from elsewhere."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +14,15 @@ from starlette.staticfiles import StaticFiles
 
 from service.api.accounts import account_schemas
 from service.documents.registry import DocumentType
+from service.errors import TooManyRequestsError, problems
+from service.store.audit_records import AUDIT
 from service.store.export_records import EXPORTS
 from service.store.import_records import IMPORTS
 from service.store.patching import MAX_OPERATIONS
 from service.store.schemas import REF_TEMPLATE, component_schemas
 
 ASSETS = "/docs/assets"
+WRITTEN_SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 TEXT = {"type": "string"}
 POINTER = TEXT | {"pattern": "^(/([^/~]|~[01])*)*$"}
@@ -155,16 +161,24 @@ SCHEMAS: Mapping[str, Any] = {
 
 
 def install_openapi(
-    app: FastAPI, document_types: Sequence[DocumentType], scopes: Mapping[str, str], *, has_password_grant: bool
+    app: FastAPI,
+    document_types: Sequence[DocumentType],
+    scopes: Mapping[str, str],
+    *,
+    has_password_grant: bool = True,
+    is_rate_limited: bool = False,
 ) -> None:
-    """Let the app describe itself at `/openapi.json` and `/docs`."""
+    """Let the app describe itself."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _drop_framework_errors(document)
+            if is_rate_limited:
+                _add_rate_limit(document)
             components = document["components"]
-            components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=[EXPORTS, IMPORTS])}
+            records = [EXPORTS, IMPORTS, AUDIT]
+            components["schemas"] = {**SCHEMAS, **component_schemas(document_types, read_only=records)}
             components["schemas"] |= account_schemas()
             flows = components["securitySchemes"]["OAuth2"]["flows"]
             if not has_password_grant:
@@ -175,17 +189,44 @@ def install_openapi(
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def serve_docs(app: FastAPI) -> None:
+    """The description as a page, at `/docs`."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=app.title,
+        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=f"{ASSETS}/favicon.png",
+    )
+    page.headers["Content-Security-Policy"] = _policy_of(bytes(page.body).decode())
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_offline", "static")]))
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=app.title,
-            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{ASSETS}/favicon.png",
-        )
+    async def docs() -> HTMLResponse:
+        return page
+
+
+def _policy_of(page: str) -> str:
+    """What the page may load: the scripts that are written in it, its assets, and nothing from elsewhere."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in WRITTEN_SCRIPT.findall(page))
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src 'self' {hashes}; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _add_rate_limit(document: dict[str, Any]) -> None:
+    """What every route may answer whose callers are known, as they are counted there."""
+    [(status, refusal)] = problems(TooManyRequestsError).items()
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "security" in operation:
+                described = operation["responses"].setdefault(str(status), {**refusal, "description": ""})
+                parts = filter(None, [described["description"], refusal["description"]])
+                described["description"] = "; or: ".join(parts)
 
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:

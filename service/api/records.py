@@ -1,4 +1,4 @@
-"""The records of exports and imports over HTTP: a list and one, to whoever asked for them."""
+"""What the service writes down by itself, over HTTP: a list and one, to those whom it concerns."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,16 +22,21 @@ from service.errors import (
 from service.store.query import read_list_query
 
 
-def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = ()) -> APIRouter:
-    """The routes of one kind of records; `summary` names what lists show of them, if that is not all."""
-    name, title = record_type.name, record_type.title
+def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = (), scope: str | None = None) -> APIRouter:
+    """The routes of one kind of records; `summary` names what lists show of them, if that is not all.
+
+    They are for callers with the `scope`; without one, for everybody who has asked for something that has a record.
+    """
+    name, title, one = record_type.name, record_type.title, record_type.singular
+    scopes = [scope] if scope else []
+    whose = "" if scope else " that the caller asked for"
     router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response, route_class=DirectRoute)
 
     @router.get(
         "",
         operation_id=f"list_{name}",
-        summary=f"A page of the {name} that the caller asked for",
-        dependencies=[Security(authorize, scopes=[])],
+        summary=f"A page of the {name}{whose}",
+        dependencies=[Security(authorize, scopes=scopes)],
         responses={
             200: described(f"{title}Page", "A page", "Link"),
             **problems(AuthenticationError, DatabaseUnavailableError, InvalidQueryError, QueryTooExpensiveError),
@@ -51,9 +56,9 @@ def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = ()) -
 
     @router.get(
         "/{record_id}",
-        operation_id=f"get_{title.lower()}",
+        operation_id=f"get_{one}",
         summary=f"One {title.lower()}: how far it is, or what became of it",
-        dependencies=[Security(authorize, scopes=[])],
+        dependencies=[Security(authorize, scopes=scopes)],
         responses={
             200: described(title, "The record", "ETag"),
             **problems(AuthenticationError, DatabaseUnavailableError, NotFoundError),

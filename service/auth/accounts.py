@@ -106,6 +106,10 @@ class Accounts:
         with operation(self._timeout_seconds):
             return await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
 
+    async def has(self, username: str) -> bool:
+        """Whether there is an account of this name, active or not."""
+        return await self._find(username) is not None
+
     async def is_client(self, username: str) -> bool:
         """Whether this is the name of a client's account, which has to prove to be it (RFC 6749 §2.1)."""
         account = await self._find(username)

@@ -14,6 +14,7 @@ from service.auth.accounts import ACCOUNTS, Accounts
 from service.auth.scopes import ROLES, allowed_scopes, covers, patterns_of
 from service.auth.sessions import Sessions
 from service.auth.standing import Standing
+from service.auth.throttle import SignInThrottle
 from service.documents.json_text import dump_json
 from service.documents.values import pointer_to
 from service.errors import (
@@ -150,16 +151,19 @@ class Administration:
         await self._end_sessions(gone)
         await self._note("account_deleted", by.actor, gone)
 
-    async def change_own_password(self, body: Any, actor: Actor, session_id: str | None) -> None:
+    async def change_own_password(
+        self, body: Any, actor: Actor, session_id: str | None, throttle: SignInThrottle
+    ) -> None:
         """A new password for the person who asks, and who knows the current one; all other sessions end.
 
-        Raises NotFoundError for whoever has none here, ValidationFailedError and WriteConflictError.
+        Raises NotFoundError for whoever has none here, ValidationFailedError, TooManyAttemptsError and
+        WriteConflictError.
         """
 
         async def write(present: Presented) -> Presented | None:
             if present.get("kind", "person") != "person":
                 raise NotFoundError("Only a person has a password; a client's secret is renewed by an administrator.")
-            faults = [*_member_faults(body), *await self._own_password_faults(body, present, actor)]
+            faults = [*_member_faults(body), *await self._own_password_faults(body, present, actor, throttle)]
             if faults:
                 raise ValidationFailedError(faults)
             return await self._accounts.update(present, {}, body["new_password"])
@@ -169,12 +173,17 @@ class Administration:
         account = await self._settle(actor.account_id or "", None, write)
         await self._changed(actor, account, ["password"], kept_session=session_id)
 
-    async def _own_password_faults(self, body: Mapping[str, Any], present: Presented, actor: Actor) -> list[Fault]:
+    async def _own_password_faults(
+        self, body: Mapping[str, Any], present: Presented, actor: Actor, throttle: SignInThrottle
+    ) -> list[Fault]:
         faults: list[Fault] = []
         username, current = present["username"], body.get("current_password")
         if "new_password" in body:
             faults += await self._accounts.password_faults(body["new_password"], username, "/new_password")
-        if type(current) is str and await self._accounts.authenticate(username, current) is None:
+        if type(current) is not str:
+            return faults
+        known = await throttle.attempt(username, actor.address, lambda: self._accounts.authenticate(username, current))
+        if known is None:
             await self._note("password_changed", actor, present, outcome="refused", reason="wrong_password")
             faults.append(Fault("wrong_password", "this is not the current password", "/current_password"))
         return faults

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 from anyio import to_thread
+from bson import ObjectId
 
 from service.cli.client import (
     ANSWER_SECONDS,
@@ -31,6 +32,7 @@ from service.errors import ServiceError
 from service.imports.importer import Importer, Upload, open_importer
 from service.imports.query import ImportQuery
 from service.settings import Settings
+from service.store.audit_records import Actor, AuditEvent, AuditTrail
 from service.store.database import open_database
 from service.store.import_records import IMPORTS, Import
 from service.store.query import read_list_query
@@ -84,18 +86,30 @@ async def into_database(
 ) -> AsyncGenerator[Target]:
     """An import that is done here, by a process of its own as in a service. Raises ServiceErrors."""
     quiet = settings.model_copy(update={"log_level": "error"})
-    async with open_database(quiet, [document_type.document_class, Import]), open_importer(quiet) as importer:
-        yield _Here(importer, open_repository(quiet, IMPORTS), document_type, query, upload)
+    async with (
+        open_database(quiet, [document_type.document_class, Import, AuditEvent]),
+        open_importer(quiet) as importer,
+    ):
+        audit = AuditTrail(quiet.audit_days, quiet.operation_timeout_seconds)
+        yield _Here(importer, open_repository(quiet, IMPORTS), document_type, query, upload, audit=audit)
 
 
 class _Here:
     """An import into our database."""
 
-    def __init__(
-        self, importer: Importer, records: Repository, document_type: DocumentType, query: ImportQuery, upload: Upload
+    def __init__(  # noqa: PLR0913 - what, how, and where to
+        self,
+        importer: Importer,
+        records: Repository,
+        document_type: DocumentType,
+        query: ImportQuery,
+        upload: Upload,
+        *,
+        audit: AuditTrail,
     ) -> None:
         self._importer = importer
         self._records = records
+        self._audit = audit
         self._type = document_type
         self._query = query
         self._upload = upload
@@ -106,11 +120,16 @@ class _Here:
             self._type,
             self._query,
             self._upload,
+            self._begun,
             account_id=COMMAND_LINE,
             account=COMMAND_LINE,
             idempotency_key=self._key,
         )
         return Result(await self._records.get(str(key)), (await self._importer.failed_table(key))[0])
+
+    async def _begun(self, key: ObjectId) -> None:
+        if not self._query.is_dry_run:
+            await self._audit.note("import", Actor(COMMAND_LINE), type=self._type.name, target=str(key))
 
     async def record(self) -> Record | None:
         query = read_list_query(IMPORTS, [("idempotency_key", self._key), ("count", "none")])

@@ -45,9 +45,13 @@ def serve(
             access_log=False,
             server_header=False,
             http=LimitedHttpProtocol,
+            # By default uvicorn believes whatever asks from this machine, and so whoever a proxy here passes on.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
             timeout_graceful_shutdown=settings.shutdown_grace_seconds,
         )
-        print(f"Dossier listens on {complete.address}, and explains itself at {complete.address}/docs")
+        explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"
+        print(f"Dossier listens on {complete.address}, {explained}")
         if password:
             print(
                 f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)", flush=True

@@ -17,6 +17,7 @@ from service.documents.registry import DocumentType
 from service.errors import ServiceError
 from service.exports import Asker, ExportQuery, RunningExport, open_exporter
 from service.settings import Settings
+from service.store.audit_records import Actor, AuditEvent, AuditTrail
 from service.store.database import open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.query import PARAMETERS, ListQuery
@@ -38,7 +39,7 @@ async def from_database(
     settings: Settings, document_type: DocumentType, query: ExportQuery
 ) -> AsyncGenerator[Incoming]:
     """An export that is made here. Raises CommandError where it cannot be encoded, and ServiceErrors."""
-    classes = [document_type.document_class, Export]
+    classes = [document_type.document_class, Export, AuditEvent]
     try:
         async with (
             open_database(settings, classes, creates_indexes=False),
@@ -46,7 +47,10 @@ async def from_database(
         ):
             documents = open_repository(settings, document_type)
             export = await exporter.start(documents, query, Asker(COMMAND_LINE, COMMAND_LINE))
+            audit = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
             async with aclosing(_unhurried(export.chunks)) as chunks:
+                target = str(export.record.id)
+                await audit.note("export", Actor(COMMAND_LINE), type=document_type.name, target=target)
                 yield _MadeHere(chunks, export, query, documents, open_repository(settings, EXPORTS))
     except EncodingError as error:
         raise CommandError(f"this cannot be encoded: {str(error).strip().splitlines()[-1]}") from error

@@ -20,7 +20,7 @@ from service.errors import StartupError
 RESERVED_NAMES = frozenset(
     {
         *("accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"),
-        *("locks", "revoked_tokens", "sessions"),
+        *("locks", "quotas", "revoked_tokens", "sessions"),
     }
 )
 """First segments of addresses, and collections, that are taken."""
@@ -46,6 +46,11 @@ class DocumentType:
     def title(self) -> str:
         """The class's name, as the API's schemas show it."""
         return self.document_class.__name__
+
+    @property
+    def singular(self) -> str:
+        """The class's name in the small letters of an operation id: `audit_event`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.title).lower()
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:

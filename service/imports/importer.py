@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -68,18 +68,29 @@ class Importer:
                 self._idle.set()
 
     async def run(
-        self, document_type: DocumentType, query: ImportQuery, upload: Upload, **asker: str | None
+        self,
+        document_type: DocumentType,
+        query: ImportQuery,
+        upload: Upload,
+        begun: Callable[[ObjectId], Awaitable[None]],
+        **asker: str | None,
     ) -> tuple[ObjectId, bool]:
         """Import a file, unless the same request has done that; the id of its record, and whether it had been done.
 
-        `asker` is what else the record says: account_id, account, request_id, idempotency_key. Raises
-        TooManyImportsError, ImportRunningError and IdempotencyKeyReusedError.
+        `begun` is told the record's id before anything is written. `asker` is what else the record says: account_id,
+        account, request_id, idempotency_key. Raises TooManyImportsError, ImportRunningError and
+        IdempotencyKeyReusedError.
         """
         with self._slot():
-            return await self._run(document_type, query, upload, asker)
+            return await self._run(document_type, query, upload, begun, asker)
 
     async def _run(
-        self, document_type: DocumentType, query: ImportQuery, upload: Upload, asker: Mapping[str, str | None]
+        self,
+        document_type: DocumentType,
+        query: ImportQuery,
+        upload: Upload,
+        begun: Callable[[ObjectId], Awaitable[None]],
+        asker: Mapping[str, str | None],
     ) -> tuple[ObjectId, bool]:
         started = await self._records.start(
             type=document_type.name,
@@ -105,6 +116,7 @@ class Importer:
                 started.key,
                 started.seed,
             )
+            await begun(started.key)
             await self._do(job, lane_count=LANES if upload.size > SMALL_BYTES else 0)
         return started.key, started.is_replay
 

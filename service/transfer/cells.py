@@ -11,7 +11,7 @@ from service.documents.json_text import MAX_DEPTH, ExactNumber, InvalidJsonError
 from service.documents.strictness import strict_values
 from service.documents.values import DATE, INTEGER, NUMBER, OBJECT_ID, TIME, UnstorableError, stored_integer, to_stored
 from service.errors import Fault
-from service.transfer.decoding import Cell, FormulaError
+from service.transfer.decoding import Cell
 from service.transfer.xlsx_encoder import EPOCH
 
 Convert = Callable[[Cell], Any]
@@ -45,6 +45,8 @@ def converter_of(known: Field, fields: Mapping[str, Field], *, is_element: bool 
 
 def shown(cell: Cell) -> str | None:
     """A cell as CSV has it."""
+    if isinstance(cell, bytes):
+        return cell.decode()
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
@@ -78,10 +80,10 @@ def _is_tame(known: Field, text: str) -> bool:
 
 def _from_json(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
     """An array, an object or free JSON; of the latter, what is no JSON is text."""
+    if isinstance(cell, bytes):
+        _refuse_formula_error(cell)
     if not isinstance(cell, str):
         return cell
-    if isinstance(cell, FormulaError):
-        _refuse_formula_error(cell)
     try:
         value = load_json(cell.encode())
     except InvalidJsonError as error:
@@ -100,16 +102,16 @@ def _to_float(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
 
 
 def _to_text(cell: Cell) -> Any:
-    if type(cell) is str:
+    if isinstance(cell, str):
         return cell
-    if isinstance(cell, FormulaError):
+    if isinstance(cell, bytes):
         _refuse_formula_error(cell)
     found = "a truth value" if isinstance(cell, bool) else "a date"
     raise CellError.of("text_expected", f"text is expected, and this is {found}; format the cell as text")
 
 
-def _refuse_formula_error(cell: FormulaError) -> NoReturn:
-    raise CellError.of("formula_error", f"a value is expected, and this is a formula that came to {cell}")
+def _refuse_formula_error(cell: bytes) -> NoReturn:
+    raise CellError.of("formula_error", f"a value is expected, and this is a formula that came to {cell.decode()}")
 
 
 def _to_integer(cell: Cell) -> Any:

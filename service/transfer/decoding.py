@@ -5,15 +5,9 @@ from typing import NoReturn
 
 from service.errors import Fault, InvalidFileError
 
-Cell = str | bool | float | None
-"""Text, which a number is too, as it is written; a truth value; a moment, in days since 1899-12-30; nothing."""
-
-
-class FormulaError(str):
-    """What a formula came to that could not be computed: `#N/A`, `#REF!`. It looks like a text, but none takes it."""
-
-    __slots__ = ()
-
+Cell = str | bool | float | bytes | None
+"""Text, which a number is too, as it is written; a truth value; a moment, in days since 1899-12-30; what a formula came to
+that could not be computed, `#N/A`, as bytes so that no field takes it for a text; nothing."""
 
 Row = tuple[int, Sequence[Cell]]
 """The row's number, as a spreadsheet shows it, and its cells."""

@@ -13,7 +13,7 @@ from typing import Any
 from service.documents.base import SERVER_FIELDS
 from service.documents.fields import Field, Kind
 from service.errors import Fault, InvalidFileError, cut
-from service.transfer.cells import CellError, Convert, converter_of
+from service.transfer.cells import CellError, Convert, converter_of, shown
 from service.transfer.decoding import MAX_COLUMNS, Cell
 
 POSITION = re.compile(r"/(?:0|[1-9][0-9]*)(?=/|$)")
@@ -67,7 +67,7 @@ class RowDecoder:
         """
         self._fields = fields
         self._is_partial = is_partial
-        self.columns = ["" if cell is None else str(cell) for cell in header]
+        self.columns = [shown(cell) or "" for cell in header]
         faults = [*self._header_faults()]
         if faults:
             raise InvalidFileError(faults)

@@ -12,7 +12,7 @@ from xml.sax.saxutils import unescape
 
 from openpyxl.utils import get_column_letter
 
-from service.transfer.decoding import MAX_CELL_LENGTH, MAX_COLUMNS, Cell, FormulaError, Row, Rows, refuse_file
+from service.transfer.decoding import MAX_CELL_LENGTH, MAX_COLUMNS, Cell, Row, Rows, refuse_file
 from service.transfer.package_reader import Attributes, XmlParser, refuse_broken, shown
 from service.transfer.workbook_reader import OpenWorkbook, open_workbook, refuse_length, unescaped
 
@@ -123,7 +123,7 @@ class _Sheet:
             "str": unescaped,
             "b": TRUTH.__getitem__,
             "d": _iso_days,
-            "e": FormulaError,
+            "e": str.encode,
         }
         self._rows: list[Row] = []
         self._cells: list[Cell] = []

@@ -145,6 +145,9 @@ def checked(home: Home, status: int, output: str, errors: str, *, account: str) 
     assert f"{record['rows']:,}" == said["rows"]
     assert record["bytes"] == path.stat().st_size
     assert f".{record['format']}" == path.suffix
+    with MongoClient[dict[str, Any]](home.mongodb_uri) as client:
+        [event] = client["dossier"]["audit"].find({"target": str(record["_id"])})
+    assert (event["action"], event["type"], event["account"]) == ("export", record["type"], account)
     return path
 
 

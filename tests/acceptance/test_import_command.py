@@ -63,7 +63,7 @@ class Place:
 
     def empty(self) -> None:
         """Leave only the account."""
-        for name in ("users", "items", "imports"):
+        for name in ("users", "items", "imports", "audit"):
             self.database[name].delete_many({})
 
     def write(self, name: str, content: str) -> str:
@@ -210,6 +210,10 @@ def test_failed_rows_are_told_and_kept_to_be_corrected(place: Place, *, is_remot
     assert {user["email"] for user in place.bodies("users")} == {
         f"{who}@example.org" for who in ("ada", "bob", "cy", "dee")
     }
+    audited = [(event["account"], event["target"]) for event in place.database["audit"].find({"action": "import"})]
+    who = "admin" if is_remote else "command line"
+    assert audited == [(who, str(record["_id"])) for record in place.database["imports"].find({})]
+    assert len(audited) == 3
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(place: Place) -> None:
@@ -222,6 +226,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(place: Place) -> Non
     assert "nothing written, as asked" in output
     assert errors.endswith("dossier: 3 of 4 rows have failed\n")
     assert place.bodies("users") == []
+    assert place.database["audit"].find_one({}) is None
 
 
 def test_only_the_first_of_many_failed_rows_are_told_and_do_nothing_to_a_terminal(place: Place) -> None:

@@ -57,3 +57,4 @@ def test_what_is_no_http_is_a_problem_too(service: Service) -> None:
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"malformed_request"' in answer
+    assert b"x-content-type-options: nosniff" in answer

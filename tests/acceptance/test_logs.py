@@ -127,16 +127,28 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
             json={"name": wrong, "email": "ada@example.org"},
             headers={"Authorization": f"Bearer {token}"},
         ),
+        service.http.post(TOKEN_PATH, data={"grant_type": "refresh_token", "refresh_token": wrong, "username": wrong}),
+        service.http.post(
+            TOKEN_PATH, data={"grant_type": "client_credentials", "client_secret": wrong}, auth=("a client", wrong)
+        ),
+        service.http.get("/api/v1/users", headers={"Authorization": wrong, "Cookie": f"session={wrong}"}),
+        service.http.get("/api/v1/users", params={wrong: token}, headers={"Authorization": f"Bearer {token}"}),
+        service.http.delete(f"/api/v1/users/{token}", headers={"Authorization": f"Bearer {token}"}),
+        service.http.get("/api/v1/users/export/csv", headers={"Authorization": f"Bearer {token}", "X-Api-Key": wrong}),
         service.http.get(f"/nowhere/{token}"),
     ]
     changed = home.run("accounts", "password", "admin", given=f"{PASSWORD}\n")
     assert changed.returncode == 0, changed.stderr
     with MongoClient[dict[str, Any]](home.mongodb_uri) as client:
         account = client["dossier"]["accounts"].find_one({"username": "admin"})
+        noted = str([list(client["dossier"][name].find()) for name in ("audit", "quotas")])
     logged(service, answers[-1].headers["x-request-id"])
     assert service.end() == 0
 
-    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 200, 401, 401, 422, 201, 404]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[:9] == [400, 400, 400, 400, 200, 401, 401, 422, 201]
+    assert all(400 <= status < 500 for status in statuses[9:-2])
+    assert statuses[-2:] == [200, 404]
     assert account is not None
     secrets = {
         "the token": token,
@@ -148,6 +160,8 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
         "the password's hash": account["password_hash"],
         "the MongoDB log's copy": "$argon2id$",
     }
-    written = service.stdout + service.stderr + changed.stdout + changed.stderr
+    assert "'export'" in noted
+    assert "sign-in" in noted
+    written = service.stdout + service.stderr + changed.stdout + changed.stderr + noted
     assert [name for name, secret in secrets.items() if secret in written] == []
     assert written.count(password) == 1, "once, on the line that says how to sign in"

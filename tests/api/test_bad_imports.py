@@ -377,7 +377,7 @@ async def test_lines_are_refused_with_all_that_is_wrong_in_them(client: httpx.As
 async def test_cells_of_a_workbook_are_refused_where_they_are_of_another_kind(client: httpx.AsyncClient) -> None:
     text = '<c t="str"><v>{}</v></c>'.format
     rows = {
-        text("n") + '<c t="e"><v>#N/A</v></c>': ("email", "value_error"),
+        text("n") + '<c t="e"><v>#N/A</v></c>': ("email", "formula_error"),
         '<c t="b"><v>1</v></c>' + text("1@example.org"): ("name", "text_expected"),
         text("n") + text("1@example.org") + '<c t="b"><v>1</v></c>': ("age", "int_parsing"),
         text("n") + text("1@example.org") + "<c><v>1.5</v></c>": ("age", "int_parsing"),

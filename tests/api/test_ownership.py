@@ -20,6 +20,7 @@ Rule = Literal["shared", "own", "managed", "no id"]
 RULES: dict[str, Rule] = {
     "/api/v1/exports/{record_id}": "own",
     "/api/v1/imports/{record_id}": "own",
+    "/api/v1/audit/{record_id}": "managed",
     "/api/v1/accounts/{account_id}": "managed",
     "/api/v1/accounts/{account_id}/secret": "managed",
     **{
@@ -63,6 +64,8 @@ async def test_what_one_account_has_another_does_not_see(
     adas, bobs = headers_of(ada, everything_but_admin), headers_of(bob, everything_but_admin)
     admins = headers_of(admin, list(services.scopes))
     ids = await things_of(anonymous, adas)
+    [event, *_] = (await anonymous.get("/api/v1/audit", headers=admins)).json()["items"]
+    ids["/api/v1/audit/{record_id}"] = event["id"]
     ids["/api/v1/accounts/{account_id}"] = ids["/api/v1/accounts/{account_id}/secret"] = str(ada.id)
 
     asked = 0

@@ -49,6 +49,8 @@ ROUTES = {
     ("PATCH", "/api/v1/accounts/{account_id}"): ACCOUNTS_ADMIN,
     ("DELETE", "/api/v1/accounts/{account_id}"): ACCOUNTS_ADMIN,
     ("POST", "/api/v1/accounts/{account_id}/secret"): ACCOUNTS_ADMIN,
+    ("GET", "/api/v1/audit"): ACCOUNTS_ADMIN,
+    ("GET", "/api/v1/audit/{record_id}"): ACCOUNTS_ADMIN,
     ("GET", "/api/v1/exports"): ANY,
     ("GET", "/api/v1/exports/{record_id}"): ANY,
     ("GET", "/api/v1/imports"): ANY,

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def test_nothing_has_to_be_set_for_a_first_try() -> None:
         ("QUERY_TIME_LIMIT_SECONDS", "0.5", 0.5),
         ("MAX_BODY_BYTES", "2048", 2048),
         ("LOG_LEVEL", "debug", "debug"),
+        ("DOCS", "false", False),
+        ("TRUSTED_PROXIES", "127.0.0.1, fd00::/8", (IPv4Network("127.0.0.1"), IPv6Network("fd00::/8"))),
+        ("ALLOWED_HOSTS", "db.example.org,[::1]", ("db.example.org", "[::1]")),
+        ("CORS_ORIGINS", "https://a.example,http://localhost:5173", ("https://a.example", "http://localhost:5173")),
     ],
 )
 def test_a_setting_comes_from_the_environment(
@@ -109,10 +114,21 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> Non
         ("max_body_bytes", 16_777_217),
         ("shutdown_grace_seconds", -1),
         ("log_level", "loud"),
+        ("sign_in_failures_per_account", 0),
+        ("rate_limit_per_minute", 0),
+        ("trusted_proxies.0", "*"),
+        ("trusted_proxies.0", "10.0.0.1/8"),
+        ("allowed_hosts.0", "*"),
+        ("allowed_hosts.0", "db.example.org:443"),
+        ("cors_origins.0", "*"),
+        ("cors_origins.0", "null"),
+        ("cors_origins.0", "https://*.example"),
+        ("cors_origins.0", "https://a.example/"),
+        ("cors_origins.0", "https://A.example"),
     ],
 )
 def test_a_setting_out_of_its_bounds_stops_the_start(name: str, value: Any) -> None:
-    assert fault_of(**{name: value}).startswith(f"{name}: ")
+    assert fault_of(**{name.partition(".")[0]: value}).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize("secret", ["x", "x" * 31, "ж" * 15])
