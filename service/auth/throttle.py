@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
 from typing import TypeVar
@@ -24,6 +25,13 @@ IPV6_PREFIX = 64
 """Bits of an address: the rest of it, everybody chooses freely."""
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One that is under way, and does not count until it is said to have failed."""
+
+    has_failed: bool = False
 
 
 class SignInThrottle:
@@ -56,8 +64,8 @@ class SignInThrottle:
             return found
 
     @asynccontextmanager
-    async def _attempt(self, key: str, quota: Quota) -> AsyncGenerator["_Attempt"]:
-        """Hold an attempt against one quota; it counts if it is said to have failed."""
+    async def _attempt(self, key: str, quota: Quota) -> AsyncGenerator[_Attempt]:
+        """An attempt that is held against one quota as long as it lasts."""
         turn = self._turns.setdefault(key, asyncio.Semaphore(TURNS))
         async with turn:
             await self._hold(key, quota)
@@ -73,10 +81,6 @@ class SignInThrottle:
             if claim.is_exhausted or monotonic() > deadline:
                 raise TooManyAttemptsError(_retry_after(claim))
             await asyncio.sleep(PAUSE_SECONDS)
-
-
-class _Attempt:
-    has_failed = False
 
 
 def _retry_after(claim: Claim) -> int:

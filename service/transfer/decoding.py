@@ -6,8 +6,8 @@ from typing import NoReturn
 from service.errors import Fault, InvalidFileError
 
 Cell = str | bool | float | bytes | None
-"""Text, which a number is too, as it is written; a truth value; a moment, in days since 1899-12-30; what a formula came to
-that could not be computed, `#N/A`, as bytes so that no field takes it for a text; nothing."""
+"""Text, which a number is too, as it is written; a truth value; a moment, in days since 1899-12-30; nothing; or what a
+formula came to that cannot be computed, `#N/A`, as bytes, so that no field takes it for a text."""
 
 Row = tuple[int, Sequence[Cell]]
 """The row's number, as a spreadsheet shows it, and its cells."""

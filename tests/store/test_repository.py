@@ -162,8 +162,9 @@ async def test_each_request_sends_few_commands_with_known_operators(
         *("find", "findAndModify"),
         *("find", "aggregate"),
         "find",
-        *("find", "insert", "update"),  # the file's record, when it begins and when it ends
-        "findAndModify",
+        # The file's record, when it begins and when it ends, and what the audit trail has of both these requests.
+        *("find", "insert", "insert", "update"),
+        *("findAndModify", "insert"),
     ]
     allowed = {"$eq", "$and", "$or", "$regex", "$options", "$in", "$match", "$group", "$sum", "$limit"}
     allowed |= {"$set", "$inc", "$replaceWith", "$mergeObjects", "$literal", "$cond", "$eq", "$type", "$in", "$add"}
