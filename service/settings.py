@@ -1,11 +1,21 @@
 """What can be set from outside: environment variables that start with `DOSSIER_`, or a `.env` file."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -13,11 +23,19 @@ MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
-SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
+SCOPE_PATTERN = r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)"
 
 KeyAlgorithm = Literal["EdDSA", "ES256", "RS256"]
 """What key pairs sign tokens by (RFC 7518 §3.1, RFC 8037 §3.1)."""
 
+
+def _check_scope_pattern(pattern: str) -> str:
+    if not re.fullmatch(SCOPE_PATTERN, pattern):
+        raise ValueError("must be a scope or a pattern: users:read, *:read, users:*, *")
+    return pattern
+
+
+ScopePattern = Annotated[str, AfterValidator(_check_scope_pattern)]
 Word = Annotated[str, StringConstraints(pattern=r"^\S{1,512}$")]
 
 
@@ -55,10 +73,7 @@ class TrustedIssuer(BaseModel):
     """The claim that holds scopes: a list, or one text with blanks between."""
     username_claim: Word = "preferred_username"
     """The claim that names the caller; where it is missing, `sub` does."""
-    scopes: Annotated[
-        dict[Word, Annotated[list[Annotated[str, StringConstraints(pattern=SCOPE_PATTERN)]], Field(min_length=1)]],
-        Field(min_length=1),
-    ]
+    scopes: Annotated[dict[Word, Annotated[list[ScopePattern], Field(min_length=1)]], Field(min_length=1)]
     """From their scopes to ours, or to patterns of ours."""
     algorithms: Annotated[frozenset[KeyAlgorithm], Field(min_length=1)] = frozenset({"EdDSA", "ES256", "RS256"})
     """What their keys may sign by."""
