@@ -23,7 +23,7 @@ MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
-SCOPE_PATTERN = r"\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+)"
+SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
 
 KeyAlgorithm = Literal["EdDSA", "ES256", "RS256"]
 """What key pairs sign tokens by (RFC 7518 §3.1, RFC 8037 §3.1)."""
