@@ -1,11 +1,13 @@
 """What can be set from outside: environment variables that start with `DOSSIER_`, or a `.env` file."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +30,14 @@ SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
 KeyAlgorithm = Literal["EdDSA", "ES256", "RS256"]
 """What key pairs sign tokens by (RFC 7518 §3.1, RFC 8037 §3.1)."""
 
+
+def _check_scope_pattern(pattern: str) -> str:
+    if not re.fullmatch(SCOPE_PATTERN, pattern):
+        raise ValueError("must be a scope or a pattern: users:read, *:read, users:*, *")
+    return pattern
+
+
+ScopePattern = Annotated[str, AfterValidator(_check_scope_pattern)]
 Word = Annotated[str, StringConstraints(pattern=r"^\S{1,512}$")]
 
 
@@ -65,10 +75,7 @@ class TrustedIssuer(BaseModel):
     """The claim that holds scopes: a list, or one text with blanks between."""
     username_claim: Word = "preferred_username"
     """The claim that names the caller; where it is missing, `sub` does."""
-    scopes: Annotated[
-        dict[Word, Annotated[list[Annotated[str, StringConstraints(pattern=SCOPE_PATTERN)]], Field(min_length=1)]],
-        Field(min_length=1),
-    ]
+    scopes: Annotated[dict[Word, Annotated[list[ScopePattern], Field(min_length=1)]], Field(min_length=1)]
     """From their scopes to ours, or to patterns of ours."""
     algorithms: Annotated[frozenset[KeyAlgorithm], Field(min_length=1)] = frozenset({"EdDSA", "ES256", "RS256"})
     """What their keys may sign by."""

@@ -24,10 +24,15 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = [
-            f"DOSSIER_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" if fault["loc"] else fault["msg"]
+            f"{_name_of(*fault['loc'])}: {fault['msg']}" if fault["loc"] else fault["msg"]
             for fault in error.errors(include_url=False, include_input=False)
         ]
         raise StartupError("; ".join(fault.replace("Value error, ", "") for fault in faults)) from None
+
+
+def _name_of(setting: str | int, *place: str | int) -> str:
+    """A setting, and where in its JSON something is: `DOSSIER_TRUSTED_ISSUERS.0.scopes`."""
+    return ".".join([f"DOSSIER_{setting}".upper(), *map(str, place)])
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def test_keys_and_issuers_that_cannot_be_used_are_named_all_at_once(home: Home) 
         ({"keys_dir": str(keys)}, ("DOSSIER_KEYS_DIR", "dossier keys create")),
         (
             {"trusted_issuers": json.dumps(issuers), "public_url": "dossier.example"},
-            ("PUBLIC_URL", *(f"ISSUERS_{place}:" for place in ("0_JWKS", "1_AUDIENCE", "1_SCOPES_x_0"))),
+            ("PUBLIC_URL", *(f"ISSUERS.{place}: " for place in ("0.jwks", "1.audience", "1.scopes.x.0"))),
         ),
         (
             {"trusted_issuers": json.dumps([issuers[0] | {"jwks": "keys.json", "scopes": {"x": ["users:reed"]}}])},
