@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from beanie import Document
 from pymongo import ASCENDING, IndexModel
@@ -38,6 +38,14 @@ class RevokedToken(Document):
         ]
 
 
+class _Remembered(NamedTuple):
+    """What was found out about a session, or a token without one."""
+
+    account_id: str
+    allowed: frozenset[str]
+    good_until: float
+
+
 class Standing:
     """Says of callers whose tokens have been verified what they may do now. It is the one place that does."""
 
@@ -55,7 +63,7 @@ class Standing:
         self._known = known
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        self._remembered: dict[str, tuple[frozenset[str], float]] = {}
+        self._remembered: dict[str, _Remembered] = {}
 
     async def check(self, caller: Caller) -> Caller:
         """The caller, with those scopes that the account may still have; asked of the database every 15 s.
@@ -65,15 +73,22 @@ class Standing:
         if caller.issuer is not None:
             return caller  # who has no account here, and nothing that could be revoked
         key = _key_of(caller)
-        allowed, good_until = self._remembered.get(key, (frozenset[str](), -1.0))
-        if good_until <= self._clock():
+        remembered = self._remembered.get(key)
+        if remembered is None or remembered.good_until <= self._clock():
             self._remembered.pop(key, None)
             good_until = self._clock() + RECHECK_SECONDS
-            allowed = await self._ask(caller)
+            remembered = _Remembered(caller.account_id, await self._ask(caller), good_until)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = allowed, good_until
+            self._remembered[key] = remembered
+        allowed = remembered.allowed
         return caller if caller.scopes <= allowed else replace(caller, scopes=caller.scopes & allowed)
+
+    async def end_sessions(self, account_id: str, *, but: str | None = None) -> None:
+        """End all sessions of an account but one: for one that is disabled, deleted, or given a new password."""
+        await self._sessions.revoke_all(account_id, but=but)
+        for key in [key for key, remembered in self._remembered.items() if remembered.account_id == account_id]:
+            self.forget(key)
 
     async def revoke_token(self, token_id: str, expires_at: int) -> bool:
         """Refuse a token that has no session until it expires, in seconds since 1970; whether that was news."""

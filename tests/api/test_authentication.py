@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from service.api.dependencies import Services
 from service.app import create_app
+from service.auth.passwords import PasswordHasher
 from service.auth.sessions import Session
 from service.store.audit_records import AuditEvent
 from tests.conftest import SECRET_KEY, client_of
@@ -123,14 +124,14 @@ async def test_a_form_that_is_too_large_is_refused(anonymous: httpx.AsyncClient)
     assert (await anonymous.post(TOKEN, data=password_form(scope="x" * 20_000))).status_code == 413
 
 
-async def test_a_disabled_account_gets_no_token(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.set_active("ada", is_active=False)
+async def test_a_disabled_account_gets_no_token(anonymous: httpx.AsyncClient) -> None:
+    await set_account("ada", is_active=False)
 
     assert await refusal(anonymous, password_form()) == "invalid_grant"
 
 
-async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient, services: Services) -> None:
-    await services.accounts.set_password("ada", "another horse")
+async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient) -> None:
+    await set_account("ada", password_hash=await PasswordHasher().hash("another horse"))
 
     assert await refusal(anonymous, password_form()) == "invalid_grant"
     await sign_in(anonymous, password="another horse")
