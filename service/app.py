@@ -91,7 +91,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
                     document_type.name: Repository(document_type, limits, cursors) for document_type in types
                 },
                 accounts=known_accounts,
-                administration=Administration(known_accounts, records[ACCOUNTS.name], sessions, trail, standing),
+                administration=Administration(known_accounts, records[ACCOUNTS.name], standing, trail),
                 sessions=sessions,
                 standing=standing,
                 signer=TokenSigner(keys, chosen.issuer, chosen.token_lifetime_seconds),

@@ -12,7 +12,6 @@ import orjson
 
 from service.auth.accounts import ACCOUNTS, Accounts
 from service.auth.scopes import ROLES, allowed_scopes, covers, patterns_of
-from service.auth.sessions import Sessions
 from service.auth.standing import Standing
 from service.auth.throttle import SignInThrottle
 from service.documents.json_text import dump_json
@@ -64,20 +63,12 @@ class Administrator:
 class Administration:
     """All changes of accounts."""
 
-    def __init__(
-        self,
-        accounts: Accounts,
-        repository: Repository,
-        sessions: Sessions,
-        audit: AuditTrail,
-        standing: Standing | None = None,
-    ) -> None:
-        """`repository` is that of ACCOUNTS; `standing` is what this process remembers of callers, where it has any."""
+    def __init__(self, accounts: Accounts, repository: Repository, standing: Standing, audit: AuditTrail) -> None:
+        """`repository` is that of ACCOUNTS."""
         self._accounts = accounts
         self._repository = repository
-        self._sessions = sessions
-        self._audit = audit
         self._standing = standing
+        self._audit = audit
 
     async def create(self, body: Any, by: Administrator) -> tuple[Presented, str | None]:
         """A new account, and its client secret, if that was made here.
@@ -148,7 +139,7 @@ class Administration:
                 return present if await self._accounts.remove(present) else None
 
         gone = await self._settle(account_id, revisions, write)
-        await self._end_sessions(gone)
+        await self._standing.end_sessions(str(gone["id"]))
         await self._note("account_deleted", by.actor, gone)
 
     async def change_own_password(
@@ -206,17 +197,10 @@ class Administration:
         self, actor: Actor, account: Presented, changed: Sequence[str], *, kept_session: str | None = None
     ) -> None:
         if "password" in changed or not account["is_active"]:
-            await self._end_sessions(account, but=kept_session)
-        elif self._standing:
-            self._standing.forget_account(str(account["id"]))
+            await self._standing.end_sessions(str(account["id"]), but=kept_session)
+        self._standing.forget_account(str(account["id"]))
         action: Action = "password_changed" if list(changed) == ["password"] else "account_changed"
         await self._note(action, actor, account, changed=list(changed))
-
-    async def _end_sessions(self, account: Presented, but: str | None = None) -> None:
-        """Let nothing go on that the account signed in to before; here at once, elsewhere within 15 s."""
-        await self._sessions.revoke_all(str(account["id"]), but=but)
-        if self._standing:
-            self._standing.forget_account(str(account["id"]))
 
     @asynccontextmanager
     async def _refusals_noted(self, action: Action, actor: Actor, username: str) -> AsyncGenerator[None]:

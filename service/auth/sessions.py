@@ -157,10 +157,7 @@ class Sessions:
         return await self._revoke_one({"_id": ObjectId(session_id), **_is_open()})
 
     async def revoke_all(self, account_id: str, *, but: str | None = None) -> int:
-        """End all sessions of an account, and of a client those of others by it, but one; how many those were.
-
-        For accounts that are disabled, deleted, or given a new password.
-        """
+        """End all sessions of an account, and of a client those of others by it, but one; how many those were."""
         theirs = {"$or": [{"account_id": account_id}, {"client_account_id": account_id}]}
         kept = {"_id": {"$ne": ObjectId(but)}} if but else {}
         with operation(self._timeout_seconds):

@@ -38,7 +38,7 @@ class RevokedToken(Document):
         ]
 
 
-class Remembered(NamedTuple):
+class _Remembered(NamedTuple):
     """What was found of a session, or of a token without one."""
 
     account_id: str
@@ -65,7 +65,7 @@ class Standing:
         self._known = known
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        self._remembered: dict[str, Remembered] = {}
+        self._remembered: dict[str, _Remembered] = {}
 
     async def check(self, caller: Caller) -> Caller:
         """The caller, with those scopes that the account may still have; asked of the database every 15 s.
@@ -79,11 +79,16 @@ class Standing:
         if known is None or known.good_until <= self._clock():
             self._remembered.pop(key, None)
             good_until = self._clock() + RECHECK_SECONDS
-            known = Remembered(caller.account_id, await self._ask(caller), good_until)
+            known = _Remembered(caller.account_id, await self._ask(caller), good_until)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = known
         return caller if caller.scopes <= known.allowed else replace(caller, scopes=caller.scopes & known.allowed)
+
+    async def end_sessions(self, account_id: str, *, but: str | None = None) -> None:
+        """End all sessions of an account but one: for one that is disabled, deleted, or given a new password."""
+        await self._sessions.revoke_all(account_id, but=but)
+        self.forget_account(account_id)
 
     async def revoke_token(self, token_id: str, expires_at: int) -> bool:
         """Refuse a token that has no session until it expires, in seconds since 1970; whether that was news."""

@@ -13,6 +13,7 @@ from service.auth.accounts import ACCOUNTS, Account, AccountKind, Accounts
 from service.auth.administration import Administration, Administrator
 from service.auth.scopes import ROLES
 from service.auth.sessions import Session, Sessions
+from service.auth.standing import Standing
 from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.terminal import CommandError, ask_password, print_table
 from service.settings import Settings
@@ -53,8 +54,9 @@ def _run(work: Callable[[_Office], Awaitable[T]]) -> T:
         async with open_database(settings, [Account, Session, AuditEvent]):
             accounts = Accounts(seconds)
             sessions = Sessions(settings.secret_key.get_secret_value(), settings.refresh_token_days, seconds)
+            standing = Standing(accounts, sessions, (), seconds)
             audit = AuditTrail(settings.audit_days, seconds)
-            administration = Administration(accounts, open_repository(settings, ACCOUNTS), sessions, audit)
+            administration = Administration(accounts, open_repository(settings, ACCOUNTS), standing, audit)
             return await work(_Office(accounts, administration))
 
     with with_database(read_settings()) as complete:

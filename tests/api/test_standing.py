@@ -28,6 +28,7 @@ from tests.signing_in import (
     basic,
     bearer,
     granted,
+    id_of,
     session_id,
     set_account,
     sign_in,
@@ -65,10 +66,8 @@ async def disable(_client: httpx.AsyncClient, _services: Services, _answer: Answ
     await set_account(CLIENT, is_active=False)
 
 
-async def end_all(_client: httpx.AsyncClient, services: Services, answer: Answer) -> None:
-    session = await services.sessions.find(session_id(services, answer))
-    assert session
-    assert await services.sessions.revoke_all(session.account_id)
+async def end_all(_client: httpx.AsyncClient, services: Services, _answer: Answer) -> None:
+    await services.standing.end_sessions(await id_of("ada"))
 
 
 async def revoke(client: httpx.AsyncClient, _services: Services, answer: Answer) -> None:
@@ -122,6 +121,17 @@ async def test_a_service_that_revokes_knows_it_at_once(anonymous: httpx.AsyncCli
     await revoke(anonymous, services, answer)
 
     assert await status_of(anonymous, answer) == 401
+
+
+async def test_a_service_that_ends_an_accounts_sessions_knows_it_at_once(
+    anonymous: httpx.AsyncClient, services: Services
+) -> None:
+    kept, other = await sign_in(anonymous), await sign_in(anonymous)
+    assert [await status_of(anonymous, answer) for answer in (kept, other)] == [200, 200]
+
+    await services.standing.end_sessions(await id_of("ada"), but=str(session_id(services, kept)))
+
+    assert [await status_of(anonymous, answer) for answer in (kept, other)] == [200, 401]
 
 
 async def test_what_is_taken_from_an_account_its_tokens_lose(
