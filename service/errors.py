@@ -8,6 +8,7 @@
     ├── TokenRequestError        400  invalid_request, invalid_grant … (RFC 6749 §5.2 has its own form)
     ├── AuthenticationError      401  not_authenticated
     ├── InsufficientScopeError   403  insufficient_scope
+    ├── PrivateFieldError        403  private_field
     ├── NotFoundError            404  not_found
     ├── MethodNotAllowedError    405  method_not_allowed
     ├── DuplicateValueError      409  duplicate_value
@@ -214,6 +215,13 @@ class InsufficientScopeError(ServiceError):
 
     status = 403
     code = "insufficient_scope"
+
+
+class PrivateFieldError(FaultyInputError):
+    """The query depends on private fields."""
+
+    status = 403
+    code = "private_field"
 
 
 class NotFoundError(ServiceError):

@@ -113,7 +113,7 @@ class _Here:
         return Result(await self._records.get(str(key)), (await self._importer.failed_table(key))[0])
 
     async def record(self) -> Record | None:
-        query = read_list_query(IMPORTS, [("idempotency_key", self._key), ("count", "none")])
+        query = read_list_query(IMPORTS.whole, [("idempotency_key", self._key), ("count", "none")])
         with suppress(ServiceError):
             return next(iter((await self._records.page(query)).items), None)
         return None
