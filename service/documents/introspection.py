@@ -97,8 +97,11 @@ def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
     field = _described(path, annotation, metadata)
     if Private in metadata:
         raise UnsupportedFieldError("it is marked by Private(), not by Private")
-    mark = next((item for item in metadata if isinstance(item, Private)), None)
-    return field if mark is None else replace(field, mask=mark.mask or (EmailMask() if field.is_email else PLAIN))
+    marks = [item for item in metadata if isinstance(item, Private)]
+    if not marks:
+        return field
+    outermost = marks[-1]
+    return replace(field, mask=outermost.mask or (EmailMask() if field.is_email else PLAIN))
 
 
 def _described(path: str, annotation: Any, metadata: Sequence[Any]) -> Field:
