@@ -1,16 +1,19 @@
 """What nobody sees without the scope: one canary in each private field, and every route, file and parameter."""
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pyarrow as pa
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
+from pyarrow import parquet
 
 from service.documents.registry import DocumentType
 from service.store.operators import OPERATORS
-from tests.canaries import TRACES, assert_masked, every_type, traces_in, with_canaries
+from tests.canaries import TRACES, assert_masked, every_type, said, traces_in, with_canaries
 from tests.conftest import TYPES, CommandRecorder
 from tests.contract.test_documents import address, bodies, create, without_server_fields
 from tests.contract.test_exports import FORMATS
@@ -173,6 +176,27 @@ async def test_what_is_masked_is_as_published(
     assert_as_published(app, one, await client.patch(place, json={}))
     schema = (await client.get(address(document_type, "schema"))).json()
     assert [fault.message for fault in Draft202012Validator(schema).iter_errors(seen.json())] == []
+
+
+@every_type
+async def test_a_masked_column_of_parquet_is_text(
+    client: httpx.AsyncClient, document_type: DocumentType, unprivileged: Callable[[], None]
+) -> None:
+    await create(client, document_type, with_canaries(document_type))
+    unprivileged()
+    masks = document_type.masked.masks
+    response = await client.get(f"{address(document_type)}/export/parquet", params={"fields": ",".join(masks)})
+
+    table = parquet.read_table(io.BytesIO(response.content))
+
+    for path, mask in masks.items():
+        texts: Any = pa.string()
+        parents = [path.rsplit(".", depth)[0] for depth in range(path.count(".") + 1)]
+        for _ in [parent for parent in parents if document_type.fields[parent].is_array]:
+            texts = pa.list_(texts)
+        [value] = table[path].to_pylist()
+        assert table.schema.field(path).type == texts, path
+        assert value is None or all(mask.is_mask(text) for text in said(value).split() if text != "None")
 
 
 # Every parameter

@@ -14,6 +14,8 @@ from service.documents.presenter import Presenter
 from service.documents.registry import check_types, registered_types
 from service.documents.restorer import NOTHING, Present
 from service.documents.values import to_stored
+from service.errors import ValidationFailedError
+from service.store.schemas import validate_body
 from tests.bodies import bodies_of
 from tests.everything import Everything
 
@@ -155,3 +157,38 @@ def test_a_body_is_left_as_it_came() -> None:
     restored(body, present)
 
     assert body == present.seen
+
+
+names = st.sampled_from(["email", "profile", "addresses", "street", "phone", "birthday", "name"])
+odd_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["***", "a***@b.c", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+)
+
+
+@given(body=st.dictionaries(names, odd_json), stored=st.dictionaries(names, odd_json))
+def test_any_body_is_restored_or_refused(body: Any, stored: Any) -> None:
+    present = present_of(to_stored(stored, []))
+    try:
+        fields = validate_body(USERS.masked, body, present)
+    except ValidationFailedError as error:
+        assert error.faults
+    else:
+        assert fields["email"] in {body["email"], stored["email"]}
+
+
+@pytest.mark.parametrize("path", ["email", "profile", "name"])
+def test_a_deep_body_is_refused(path: str) -> None:
+    body: Any = []
+    for _ in range(500):
+        body = [body]
+
+    restored({path: body})
+    with pytest.raises(ValidationFailedError) as caught:
+        validate_body(USERS.masked, {path: body}, present_of(living_at(HOME)))
+
+    assert "too_deep" in {fault.code for fault in caught.value.faults}
