@@ -11,6 +11,7 @@
     ├── InsufficientScopeError   403  insufficient_scope
     ├── ExceedsAuthorityError    403  exceeds_authority
     ├── CrossOriginError         403  cross_origin
+    ├── PrivateFieldError        403  private_field
     ├── NotFoundError            404  not_found
     ├── MethodNotAllowedError    405  method_not_allowed
     ├── DuplicateValueError      409  duplicate_value
@@ -242,6 +243,13 @@ class CrossOriginError(ServiceError):
 
     status = 403
     code = "cross_origin"
+
+
+class PrivateFieldError(FaultyInputError):
+    """The query depends on private fields."""
+
+    status = 403
+    code = "private_field"
 
 
 class NotFoundError(ServiceError):

@@ -11,7 +11,7 @@ from typing import Any
 from anyio import to_thread
 
 from service.documents.base import now
-from service.documents.registry import DocumentType
+from service.documents.views import View
 from service.errors import DatabaseUnavailableError, Fault, InvalidQueryError, TooManyExportsError
 from service.settings import Settings
 from service.store.export_records import Export, ExportRecords, ExportState
@@ -243,11 +243,9 @@ def _counts(assembly: Assembly) -> dict[str, Any]:
     return {"rows": assembly.rows, "bytes": assembly.size, "cut_cells": assembly.cut_cells}
 
 
-def read_export_query(
-    document_type: DocumentType, format_name: str, parameters: Sequence[tuple[str, str]], text: str
-) -> ExportQuery:
-    """What a query string asks for. Raises InvalidQueryError with all its faults."""
-    query = QueryString(document_type, parameters)
+def read_export_query(view: View, format_name: str, parameters: Sequence[tuple[str, str]], text: str) -> ExportQuery:
+    """What a query string asks for. Raises InvalidQueryError or PrivateFieldError, with all its faults."""
+    query = QueryString(view, parameters)
     name = _format_named(format_name)
     try:
         FORMATS[name].check()
@@ -263,8 +261,8 @@ def read_export_query(
     query.finish()
     spec = FileSpec(
         name,
-        document_type.name,
-        document_type.fields,
+        view.document_type.name,
+        view.fields,
         paths=selection.fields,
         explode=explode,
         delimiter=delimiter,

@@ -182,6 +182,18 @@ def client(
 
 
 @pytest.fixture
+def unprivileged(services: Services, as_caller: Callable[[Iterable[str]], None]) -> Callable[[], None]:
+    """Lets the caller of the next requests do everything but see private fields."""
+    return lambda: as_caller(scope for scope in services.scopes if not scope.endswith(":private"))
+
+
+@pytest.fixture
+def privileged(services: Services, as_caller: Callable[[Iterable[str]], None]) -> Callable[[], None]:
+    """Lets the caller of the next requests do everything."""
+    return lambda: as_caller(services.scopes)
+
+
+@pytest.fixture
 def recorder(anonymous: httpx.AsyncClient) -> CommandRecorder:
     """The commands that this test's requests send to MongoDB."""
     RECORDER.commands.clear()

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from beanie import PydanticObjectId
 from pydantic import BaseModel, Field, model_validator
 
-from service.documents.base import Email, Part, Record, index, unique
+from service.documents.base import Email, Part, Private, Record, index, unique
+from service.documents.masks import FixedMask
 
 
 class Colour(StrEnum):
@@ -28,7 +29,7 @@ class Level(IntEnum):
 class Leaf(BaseModel):
     """The innermost object; plain pydantic, which by itself would ignore unknown fields."""
 
-    text: Annotated[str, Field(max_length=1000)] = ""
+    text: Annotated[str, Field(max_length=1000), Private()] = ""
     number: int | None = None
     day: date | None = None
     moments: list[datetime] = []
@@ -39,8 +40,8 @@ class Branch(Part):
 
     label: Annotated[str, Field(max_length=100)]
     leaf: Leaf | None = None
-    leaves: list[Leaf] = []
-    days: list[date] = []
+    leaves: Annotated[list[Leaf], Private()] = []
+    days: list[Annotated[date, Private()]] = []
 
 
 class Everything(Record):
@@ -50,25 +51,25 @@ class Everything(Record):
     left: int
     right: int
     text: Annotated[str, Field(max_length=1000)] | None = None
-    email: Email | None = None
+    email: Annotated[Email, Private()] | None = None
     integer: int | None = None
-    float_number: float | None = None
-    decimal_number: Decimal | None = None
-    boolean: bool = False
-    day: date | None = None
-    moment: datetime | None = None
-    reference: PydanticObjectId | None = None
+    float_number: Annotated[float, Private()] | None = None
+    decimal_number: Annotated[Decimal, Private()] | None = None
+    boolean: Annotated[bool, Private()] = False
+    day: Annotated[date | None, Private()] = None
+    moment: Annotated[datetime, Private()] | None = None
+    reference: Annotated[PydanticObjectId | None, Private()] = None
     colour: Colour | None = None
-    level: Level | None = None
+    level: Annotated[Level, Private(FixedMask("hidden"))] | None = None
     size: Literal["small", "large"] = "small"
     texts: list[str] = []
-    integers: list[int] = []
+    integers: Annotated[list[int], Private()] = []
     days: list[date] = []
     decimals: list[Decimal] = []
     references: list[PydanticObjectId] = []
-    colours: set[Colour] = set()
-    matrix: list[list[float]] = []
-    free: dict[str, Any] = {}
+    colours: Annotated[set[Colour], Private()] = set()
+    matrix: Annotated[list[list[float]], Private()] = []
+    free: Annotated[dict[str, Any], Private()] = {}
     limit: int = 0
     branch: Branch | None = None
     branches: list[Branch] = []

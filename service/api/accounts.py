@@ -93,7 +93,7 @@ async def administrator_of(request: Request) -> Administrator:
 )
 async def list_accounts(request: Request) -> Response:
     """Filtered, sorted and paged as documents are."""
-    query = read_list_query(ACCOUNTS, read_parameters(request))
+    query = read_list_query(ACCOUNTS.whole, read_parameters(request))
     return page_response(request, await services_of(request).records[ACCOUNTS.name].page(query))
 
 

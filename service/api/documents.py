@@ -9,7 +9,7 @@ from fastapi.params import Security as SecurityParameter
 
 from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, read_json
 from service.api.conditions import etag, if_match, is_not_modified
-from service.api.dependencies import actor_of, authorize, services_of
+from service.api.dependencies import actor_of, authorize, caller_of, services_of
 from service.api.exports import export_documents
 from service.api.imports import CSV, TEMPLATE_TYPES, import_documents, import_template
 from service.api.parameters import (
@@ -39,6 +39,7 @@ from service.errors import (
     InvalidQueryError,
     NotFoundError,
     PatchTestFailedError,
+    PrivateFieldError,
     QueryTooExpensiveError,
     RevisionMismatchError,
     ServiceError,
@@ -75,7 +76,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     body = partial(_request_body, title)
 
     def repository(request: Request) -> Repository:
-        return services_of(request).repositories[name]
+        return services_of(request).repositories[name].seen_with(caller_of(request).scopes)
 
     @router.get(
         "",
@@ -84,13 +85,14 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         dependencies=[_scope(name, "read")],
         responses={
             200: described(f"{title}Page", "A page", "Link"),
-            **problems(*ALWAYS, InvalidQueryError, QueryTooExpensiveError),
+            **problems(*ALWAYS, InvalidQueryError, PrivateFieldError, QueryTooExpensiveError),
         },
         openapi_extra={"parameters": list_parameters(document_type)},
     )
     async def list_documents(request: Request) -> Response:
-        query = read_list_query(document_type, read_parameters(request))
-        return page_response(request, await repository(request).page(query))
+        documents = repository(request)
+        query = read_list_query(documents.view, read_parameters(request))
+        return page_response(request, await documents.page(query))
 
     @router.post(
         "",
@@ -120,7 +122,12 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
                 "content": _file_contents(title),
             },
             **problems(
-                *ALWAYS, InvalidQueryError, QueryTooExpensiveError, SnapshotUnavailableError, TooManyExportsError
+                *ALWAYS,
+                InvalidQueryError,
+                PrivateFieldError,
+                QueryTooExpensiveError,
+                SnapshotUnavailableError,
+                TooManyExportsError,
             ),
         },
         openapi_extra={"parameters": export_parameters(document_type)},
@@ -137,7 +144,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         openapi_extra=upload_body() | {"parameters": import_parameters(document_type)},
     )
     async def import_file(request: Request) -> Response:
-        return await import_documents(request, document_type)
+        return await import_documents(request, repository(request).view)
 
     @router.get(
         "/import/template/{format_name}",
@@ -194,7 +201,7 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         dependencies=[_scope(name, "write")],
         responses={
             200: described(title, "As it is now", "ETag"),
-            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError),
+            **problems(*ALWAYS, *ON_BODY, *ON_CHANGE, DuplicateValueError, WriteConflictError),
         },
         openapi_extra=body("Create", JSON) | {"parameters": [IF_MATCH]},
     )
@@ -269,6 +276,7 @@ def _import_responses() -> dict[int | str, dict[str, Any]]:
             InvalidFileError,
             InvalidHeaderError,
             InvalidQueryError,
+            PrivateFieldError,
             TooManyImportsError,
             UnsupportedMediaTypeError,
         ),

@@ -107,11 +107,12 @@ async def _disconnected(receive: Receive) -> None:
 async def export_documents(request: Request, documents: Repository, format_name: str) -> FileStream:
     """The file. All that can be refused is refused here, before its first byte.
 
-    Raises InvalidQueryError, QueryTooExpensiveError, SnapshotUnavailableError and TooManyExportsError.
+    Raises InvalidQueryError, PrivateFieldError, QueryTooExpensiveError, SnapshotUnavailableError and
+    TooManyExportsError.
     """
     services, caller = services_of(request), caller_of(request)
     text = request.scope["query_string"].decode("ascii", "backslashreplace")
-    query = read_export_query(documents.document_type, format_name, read_parameters(request), text)
+    query = read_export_query(documents.view, format_name, read_parameters(request), text)
     file_format = FORMATS[query.spec.format_name]
     is_gzipped = not file_format.is_compressed and accepts(request, "accept-encoding", "gzip", "x-gzip")
     asker = Asker(caller.account_id, caller.username, get_contextvars().get("request_id"))

@@ -19,6 +19,7 @@ from service.api.responses import document_response
 from service.api.uploads import receive_upload
 from service.documents.json_text import dump_json
 from service.documents.registry import DocumentType
+from service.documents.views import View
 from service.errors import (
     PROBLEM_MEDIA_TYPE,
     DatabaseUnavailableError,
@@ -41,25 +42,25 @@ IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
 router = record_router(IMPORTS, summary=SUMMARY)
 
 
-async def import_documents(request: Request, document_type: DocumentType) -> Response:
+async def import_documents(request: Request, view: View) -> Response:
     """The report. A request with an Idempotency-Key that came before gets the first one's.
 
-    Raises InvalidQueryError, InvalidHeaderError, TooManyImportsError, BodyTooLargeError, UnsupportedMediaTypeError,
-    InvalidFileError, ImportRunningError and IdempotencyKeyReusedError.
+    Raises InvalidQueryError, PrivateFieldError, InvalidHeaderError, TooManyImportsError, BodyTooLargeError,
+    UnsupportedMediaTypeError, InvalidFileError, ImportRunningError and IdempotencyKeyReusedError.
     """
     services, caller = services_of(request), caller_of(request)
     text = request.scope["query_string"].decode("ascii", "backslashreplace")
-    query = read_import_query(document_type, read_parameters(request), text)
+    query = read_import_query(view, read_parameters(request), text)
     idempotency_key = _idempotency_key(request)
     services.importer.refuse_if_busy()
 
     async def begun(key: ObjectId) -> None:
         if not query.is_dry_run:  # which changes nothing
-            await services.audit.note("import", actor_of(request), type=document_type.name, target=str(key))
+            await services.audit.note("import", actor_of(request), type=view.document_type.name, target=str(key))
 
     async with receive_upload(request, services.settings.import_max_bytes) as upload:
         key, is_replay = await services.importer.run(
-            document_type,
+            view.document_type,
             query,
             upload,
             begun,

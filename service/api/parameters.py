@@ -203,12 +203,14 @@ def _paths(name: str, description: str, paths: list[str], **schema: Any) -> dict
 
 
 def _filter_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
+    view = document_type.masked
     return [
         _parameter(
             f"{field.path}__eq" if field.path in PARAMETERS else field.path,
             "Only documents with this value"
             + (" among others; also " if field.is_repeated else "; also ")
-            + ", ".join(f"`{field.path}__{operator}`" for operator in operators_of(field)[1:]),
+            + ", ".join(f"`{field.path}__{operator}`" for operator in operators_of(field)[1:])
+            + (f"; takes {view.private_scope}" if view.hides(field.path) else ""),
             **KIND_SCHEMAS.get(field.kind, {}),
             **({"enum": list(field.choices)} if field.choices else {}),
         )

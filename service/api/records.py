@@ -45,7 +45,7 @@ def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = (), s
     )
     async def list_records(request: Request) -> Response:
         """All of everybody's with `accounts:admin`; filtered, sorted and paged as documents are."""
-        query = read_list_query(record_type, read_parameters(request))
+        query = read_list_query(record_type.whole, read_parameters(request))
         selection = query.selection
         own = replace(
             selection,

@@ -169,7 +169,7 @@ class Accounts:
         faults: list[Fault] = []
         fields: dict[str, Any] = {}
         try:
-            fields = validate_body(ACCOUNTS, {name: value for name, value in body.items() if name != "password"})
+            fields = validate_body(ACCOUNTS.whole, {name: value for name, value in body.items() if name != "password"})
         except ValidationFailedError as error:
             faults += error.faults
         if "password" in body:

@@ -57,7 +57,7 @@ def explain_query(
 ) -> None:
     """Show how MongoDB answers a list: its indexes, what it looks at, and how long that takes."""
     document_type = find_type(type_name)
-    selection = read_list_query(document_type, parse_parameters(query.encode(errors="surrogateescape"))).selection
+    selection = read_list_query(document_type.whole, parse_parameters(query.encode(errors="surrogateescape"))).selection
 
     async def explain(settings: Settings) -> Mapping[str, Any]:
         async with open_database(settings, [document_type.document_class], creates_indexes=False):

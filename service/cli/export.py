@@ -69,7 +69,7 @@ def export_documents(  # noqa: PLR0913 - the options of a command
 @contextmanager
 def _from_our_database(type_name: str, format_name: str, query: str) -> Iterator[AbstractAsyncContextManager[Incoming]]:
     document_type = find_type(type_name)
-    asked = read_export_query(document_type, format_name, parse_parameters(query.encode()), query)
+    asked = read_export_query(document_type.whole, format_name, parse_parameters(query.encode()), query)
     configure_logging("critical")  # a person wants one line at the end, not what was overcome on the way
     with with_database(read_settings()) as settings:
         yield from_database(settings, document_type, asked)

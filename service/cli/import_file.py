@@ -113,7 +113,7 @@ def _query(**options: str | bool | None) -> str:
 @contextmanager
 def _our_database(type_name: str, query: str, upload: Upload) -> Iterator[AbstractAsyncContextManager[Target]]:
     document_type = find_type(type_name)
-    asked = read_import_query(document_type, parse_parameters(query.encode()), query)
+    asked = read_import_query(document_type.whole, parse_parameters(query.encode()), query)
     configure_logging("critical")  # a person wants one line at the end, not what was overcome on the way
     with with_database(read_settings()) as settings:
         yield into_database(settings, document_type, asked, upload)

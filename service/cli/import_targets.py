@@ -132,7 +132,7 @@ class _Here:
             await self._audit.note("import", Actor(COMMAND_LINE), type=self._type.name, target=str(key))
 
     async def record(self) -> Record | None:
-        query = read_list_query(IMPORTS, [("idempotency_key", self._key), ("count", "none")])
+        query = read_list_query(IMPORTS.whole, [("idempotency_key", self._key), ("count", "none")])
         with suppress(ServiceError):
             return next(iter((await self._records.page(query)).items), None)
         return None

@@ -13,11 +13,16 @@ from pydantic import (
     ConfigDict,
     EmailStr,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from pymongo import ASCENDING, IndexModel
+
+from service.documents.masks import Mask
 
 PLAIN_EMAIL = re.compile(
     rf"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+(?!(?:{'|'.join(SPECIAL_USE_DOMAIN_NAMES)})$)[a-z]{{2,}}",
@@ -56,6 +61,29 @@ class Reference:
 @dataclass(frozen=True)
 class Hidden:
     """Marks a field of the service's own records that no caller ever sees: it is in none of what is derived."""
+
+
+@dataclass(frozen=True)
+class Private:
+    """Marks a field whose values only the scope `<name>:private` shows: `Annotated[Email, Private()]`.
+
+    For all others there is a mask; they may write it, and neither filter, sort, search nor explode by it. Of an object
+    all is private that is in it.
+    """
+
+    mask: Mask | None = None
+    """By default `a***@example.com` of an email address, `***` of all else; of an array that of each element."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What is read may be the mask, and so a text."""
+        schema = handler(core_schema)
+        if handler.mode != "serialization":
+            return schema
+        masked: JsonSchemaValue = {"type": "string", "description": "Private: a mask, without the scope to see it."}
+        arrays = [one for one in schema.get("anyOf", [schema]) if one.get("type") == "array"]
+        if any(array["items"].get("type") != "array" for array in arrays):  # arrays of arrays are masked whole
+            masked = {"type": "array", "items": masked | {"type": ["string", "null"]}}
+        return {"anyOf": [schema, masked]}
 
 
 BEANIE_FIELDS = frozenset(Document.model_fields) - {"id"}

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from service.documents.masks import Mask
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -51,6 +53,10 @@ class Field:
     is_lower_case: bool = False
     references: str | None = None
     """The name of the type whose ids it holds."""
+    mask: Mask | None = None
+    """What stands for its values where they are private; None: they are not."""
+    is_masked: bool = False
+    """True where only the mask is seen, which is a text."""
 
     @property
     def is_scalar(self) -> bool:

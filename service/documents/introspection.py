@@ -13,8 +13,9 @@ from bson import ObjectId
 from pydantic import BaseModel, EmailStr, StringConstraints
 from pydantic.fields import FieldInfo
 
-from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Hidden, Record, Reference
+from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Hidden, Private, Record, Reference
 from service.documents.fields import Field, Kind
+from service.documents.masks import PLAIN, EmailMask
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 
@@ -53,7 +54,9 @@ def describe(document_class: type[Record]) -> tuple[dict[str, Field], list[str]]
     others = BEANIE_FIELDS.union(SERVER_FIELDS)
     own = {name: info for name, info in document_class.model_fields.items() if name not in others}
     servers = {name: document_class.model_fields[name] for name in SERVER_FIELDS[1:]}
-    fields = [Field("id", Kind.OBJECT_ID), *_walk(own | servers, "", (document_class,), faults)]
+    masks = (known.mask for known in _walk({"id": document_class.model_fields["id"]}, "", (), faults))
+    own_id = Field("id", Kind.OBJECT_ID, mask=next(masks, None))
+    fields = [own_id, *_walk(own | servers, "", (document_class,), faults)]
     return {field.path: field for field in fields}, faults
 
 
@@ -90,6 +93,18 @@ def _walk(
 
 
 def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
+    """What the annotation says; a mark of privacy holds for the whole field, wherever it stands."""
+    field = _described(path, annotation, metadata)
+    if Private in metadata:
+        raise UnsupportedFieldError("it is marked by Private(), not by Private")
+    marks = [item for item in metadata if isinstance(item, Private)]
+    if not marks:
+        return field
+    outermost = marks[-1]
+    return replace(field, mask=outermost.mask or (EmailMask() if field.is_email else PLAIN))
+
+
+def _described(path: str, annotation: Any, metadata: Sequence[Any]) -> Field:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *more = get_args(annotation)
@@ -119,6 +134,8 @@ def _takes_none(annotation: Any) -> bool:
 
 def _free(path: str, element: Field) -> Field:
     """JSON that holds such elements, at some depth."""
+    if element.mask is not None:
+        raise UnsupportedFieldError("of an array of arrays, or a dict, all is private or nothing")
     if element.kind in {Kind.DATE, Kind.OBJECT}:
         raise UnsupportedFieldError(f"an array of arrays, or a dict, holds no {element.kind}s")
     return Field(path, Kind.JSON, inner=element.inner or element.kind)

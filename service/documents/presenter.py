@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from service.documents.fields import Field, Kind
+from service.documents.masks import PLAIN
 
 
 class Presenter:
     """Turns a stored document into what a caller sees.
 
-    `id` for `_id`, dates where times at midnight are stored, and of what somebody wrote by hand only declared fields.
+    `id` for `_id`, dates where times at midnight are stored, masks in a masked view, and of what somebody wrote by hand
+    only declared fields.
     """
 
     def __init__(self, fields: Iterable[Field]) -> None:
@@ -22,7 +24,7 @@ class Presenter:
                 inner = shape[parent]
                 assert isinstance(inner, dict)
                 shape = inner
-            shape[name] = {} if field.kind is Kind.OBJECT else field.kind
+            shape[name] = {} if field.kind is Kind.OBJECT else field
         # A projection has chosen the top level already.
         self._members = _members(root)
 
@@ -35,7 +37,7 @@ class Presenter:
         return {"id": stored.pop("_id"), **stored}
 
 
-_Shape = dict[str, "Kind | _Shape"]
+_Shape = dict[str, "Field | _Shape"]
 """What the fields of an object are."""
 
 _Present = Callable[[Any], Any]
@@ -44,8 +46,16 @@ _Present = Callable[[Any], Any]
 
 def _members(shape: _Shape) -> list[tuple[str, _Present]]:
     """The fields that need a look: most documents' time goes into those that need none."""
-    dates = [(name, _present_date) for name, inner in shape.items() if inner is Kind.DATE]
-    return dates + [(name, _present_object(inner)) for name, inner in shape.items() if isinstance(inner, dict)]
+    looks = ((name, _look(inner)) for name, inner in shape.items())
+    return [(name, look) for name, look in looks if look is not None]
+
+
+def _look(inner: "Field | _Shape") -> _Present | None:
+    if isinstance(inner, dict):
+        return _present_object(inner)
+    if inner.is_masked:
+        return _present_mask(inner)
+    return _present_date if inner.kind is Kind.DATE else None
 
 
 def _present_date(value: Any) -> Any:
@@ -54,15 +64,29 @@ def _present_date(value: Any) -> Any:
     return value.date() if isinstance(value, datetime) else value
 
 
+def _present_mask(field: Field) -> _Present:
+    assert field.mask is not None
+    mask = field.mask.mask
+    is_array = field.is_array
+
+    def present(value: Any) -> Any:
+        if is_array and isinstance(value, list):
+            return [None if element is None else mask(element) for element in value]
+        return mask(value)
+
+    return present
+
+
 def _present_object(shape: _Shape) -> _Present:
     names = frozenset(shape)
     members = _members(shape)
+    hides = _has_masks(shape)
 
     def present(value: Any) -> Any:
         if isinstance(value, list):
             return [present(element) for element in value]
         if not isinstance(value, dict):
-            return value
+            return PLAIN.mask(value) if hides and value is not None else value
         if not names.issuperset(value):
             value = {name: inner for name, inner in value.items() if name in names}
         for name, present_member in members:
@@ -72,6 +96,11 @@ def _present_object(shape: _Shape) -> _Present:
         return value
 
     return present
+
+
+def _has_masks(shape: _Shape) -> bool:
+    """Whether an object has something to hide, so that nothing is shown that somebody wrote in its place by hand."""
+    return any(_has_masks(inner) if isinstance(inner, dict) else inner.is_masked for inner in shape.values())
 
 
 Tree = dict[str, "Tree"]

@@ -1,9 +1,10 @@
 """Finds every document type in this package and refuses a bad one at start-up, with all its faults."""
 
 import importlib
+import pickle
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,8 @@ import service.documents
 from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record
 from service.documents.fields import Field, Kind
 from service.documents.introspection import describe, fields_of
+from service.documents.masks import Mask
+from service.documents.views import View
 from service.errors import StartupError
 
 RESERVED_NAMES = frozenset(
@@ -54,8 +57,23 @@ class DocumentType:
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """Every field by its dotted path: the one list of what a caller may see."""
+        """Every field by its dotted path, as documents are stored; what a caller may see of them, a view says."""
         return fields_of(self.document_class)
+
+    def seen_with(self, scopes: Collection[str]) -> View:
+        """The type as callers with these scopes see it: the one place that decides who sees private fields."""
+        return self.whole if self.whole.private_scope in scopes else self.masked
+
+    @cached_property
+    def whole(self) -> View:
+        """The type as it is, for whoever may see all of it, such as whoever has the database."""
+        return View(self, is_masked=False)
+
+    @cached_property
+    def masked(self) -> View:
+        """The type with its private fields masked; where it has none, as it is."""
+        has_private = any(field.mask for field in self.fields.values())
+        return View(self, is_masked=True) if has_private else self.whole
 
     def has_field(self, path: str) -> bool:
         """Whether a document may have something at this dotted path: a field, or a member of free JSON."""
@@ -127,6 +145,7 @@ def type_faults(cls: type[Record]) -> list[str]:
     faults += [*_name_faults(cls), *_member_faults(cls), *_example_faults(cls)]
     for model in dict.fromkeys(field.model for field in fields.values() if field.model is not None):
         faults += _member_faults(model)
+    faults += _mask_faults(fields)
     return [*faults, *_search_faults(cls, fields), *_index_faults(cls, fields)]
 
 
@@ -155,6 +174,26 @@ def _member_faults(model: type[BaseModel]) -> Iterator[str]:
 def _example_faults(cls: type[Record]) -> Iterator[str]:
     if not examples_of(cls):
         yield 'no example: set model_config = {"json_schema_extra": {"examples": [{…}]}}'
+
+
+def _mask_faults(fields: Mapping[str, Field]) -> Iterator[str]:
+    for path, field in fields.items():
+        if field.mask is not None and path in SERVER_FIELDS:
+            yield f"field {path!r}: the server's own fields are never private"
+        elif field.mask is not None and (fault := _mask_fault(field.mask)) is not None:
+            yield f"field {path!r}: its mask {fault}"
+
+
+def _mask_fault(mask: Mask) -> str | None:
+    try:
+        pickle.dumps(mask)
+        text = mask.mask("a value")
+        is_known_again = mask.is_mask(text)
+    except Exception as error:  # noqa: BLE001 - somebody's class may raise anything
+        return f"fails: {error}"
+    if not text.strip():
+        return "is empty, which in a file is no value at all"
+    return None if is_known_again else "is none to its own is_mask"
 
 
 def _search_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:

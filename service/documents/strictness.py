@@ -10,6 +10,7 @@ from typing import Any
 
 from service.documents.fields import Field, Kind
 from service.documents.json_text import ExactNumber, dump_json
+from service.documents.masks import NO_MASKS, Masks
 from service.documents.values import DATE, NUMBER, TIME, Place, pointer_of
 from service.errors import Fault
 
@@ -20,17 +21,23 @@ TEXT_RULES = {
 }
 
 
-def strict_values(value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "") -> Any:
-    """The value of a path, with ExactNumbers as plain text or floats; what is not strictly of its kind is a fault."""
-    return _Walk(fields, faults).value(value, path, None)
+def strict_values(
+    value: Any, fields: Mapping[str, Field], faults: list[Fault], path: str = "", masks: Masks = NO_MASKS
+) -> Any:
+    """The value of a path, with ExactNumbers as plain text or floats; what is not strictly of its kind is a fault.
+
+    What looks like the mask of a field is left for the Restorer.
+    """
+    return _Walk(fields, faults, masks).value(value, path, None)
 
 
 class _Walk:
     """Goes through a value, and notes what is wrong."""
 
-    def __init__(self, fields: Mapping[str, Field], faults: list[Fault]) -> None:
+    def __init__(self, fields: Mapping[str, Field], faults: list[Fault], masks: Masks) -> None:
         self._fields = fields
         self._faults = faults
+        self._masks = masks
 
     def value(self, value: Any, path: str, place: Place) -> Any:
         """What is at this place, for the field of this path."""
@@ -38,6 +45,8 @@ class _Walk:
         field = self._fields.get(path)
         if kind is str and field is not None and field.kind is Kind.TEXT and not field.is_email:
             return value  # as most values are
+        if self._is_mask(value, path):
+            return value
         if kind is list:
             self._refuse_twins(value, field, place)
             return [self.value(inner, path, (place, position)) for position, inner in enumerate(value)]
@@ -45,6 +54,10 @@ class _Walk:
             is_free = field is not None and field.kind is not Kind.OBJECT  # free JSON, or no object at all
             return self._members(value, path if is_free else None, f"{path}." if path else "", place)
         return self._scalar(value, field, place)
+
+    def _is_mask(self, value: Any, path: str) -> bool:
+        mask = self._masks.get(path)
+        return mask is not None and isinstance(value, str) and mask.is_mask(value)
 
     def _members(self, value: Mapping[str, Any], free_path: str | None, prefix: str, place: Place) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -70,6 +83,8 @@ class _Walk:
             return
         seen: set[bytes] = set()
         for position, element in enumerate(elements):
+            if self._is_mask(element, field.path):
+                continue
             text = dump_json(element)
             if text in seen:
                 self._note("duplicate_element", "this comes twice", (place, position))

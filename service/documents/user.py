@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.documents.base import Email, Part, Record, index, unique
+from service.documents.base import Email, Part, Private, Record, index, unique
 
 Tag = Annotated[str, Field(min_length=1, max_length=50)]
 
@@ -13,7 +13,7 @@ Tag = Annotated[str, Field(min_length=1, max_length=50)]
 class Address(Part):
     """Where somebody can be reached by post."""
 
-    street: Annotated[str, Field(max_length=200)]
+    street: Annotated[str, Field(max_length=200), Private()]
     city: Annotated[str, Field(max_length=100)]
     zipcode: Annotated[str, Field(max_length=20)] | None = None
     country: Annotated[str, Field(min_length=2, max_length=2, description="ISO 3166-1 alpha-2, as in `DE`")]
@@ -23,8 +23,8 @@ class Profile(Part):
     """What a user says of themselves."""
 
     bio: Annotated[str, Field(max_length=500)] | None = None
-    birthday: date | None = None
-    phone: Annotated[str, Field(max_length=30)] | None = None
+    birthday: Annotated[date, Private()] | None = None
+    phone: Annotated[str, Field(max_length=30), Private()] | None = None
     addresses: Annotated[list[Address], Field(max_length=20)] = []
 
 
@@ -32,7 +32,7 @@ class User(Record):
     """Somebody with an email address and a profile."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    email: Email
+    email: Annotated[Email, Private()]
     age: Annotated[int, Field(ge=0, le=150)] | None = None
     is_active: bool = True
     tags: Annotated[list[Tag], Field(max_length=50)] = []

@@ -64,7 +64,11 @@ class TableDecoding:
     def __init__(self, document_type: DocumentType, query: ImportQuery, header: Sequence[Cell]) -> None:
         """Raises InvalidFileError for what is wrong with the header, and InvalidQueryError for a needless key."""
         self._decoder = RowDecoder(
-            document_type.fields, header, explode=query.explode, is_partial=query.mode == "upsert"
+            document_type.fields,
+            header,
+            explode=query.explode,
+            is_partial=query.mode == "upsert",
+            masks=query.view_of(document_type).masks,
         )
         self.columns = self._decoder.columns
         self._key = self._key_path(document_type, query)
@@ -122,6 +126,7 @@ class LinesDecoding:
 
     def __init__(self, document_type: DocumentType, query: ImportQuery) -> None:
         self._fields = document_type.fields
+        self._masks = query.view_of(document_type).masks
         self._key = (query.key or "id") if query.mode == "upsert" else None
 
     def group_of(self, row: tuple[int, bytes]) -> Any:
@@ -152,7 +157,7 @@ class LinesDecoding:
             return Incoming(ordinal, rows, {}, [fault], None)
         faults: list[Fault] = []
         own = {name: value for name, value in found.items() if name not in SERVER_FIELDS}
-        body = strict_values(to_stored(own, faults), self._fields, faults)
+        body = strict_values(to_stored(own, faults), self._fields, faults, masks=self._masks)
         return Incoming(ordinal, rows, body, faults[:MAX_FAULTS], value_at(found, self._key))
 
 

@@ -46,6 +46,7 @@ class Preparer:
 
     def __init__(self, document_type: DocumentType, query: ImportQuery, decoding: Decoding, keys: KeyMaker) -> None:
         self._type = document_type
+        self._view = query.view_of(document_type)
         self._decoding = decoding
         self._keys = keys
         self._key_path = (query.key or "id") if query.mode == "upsert" else None
@@ -56,7 +57,7 @@ class Preparer:
         return [prepare(incoming) for incoming in self._decoding.decode(part.ordinal, unpack(part.rows))]
 
     def _new(self, incoming: Incoming) -> Prepared:
-        return prepare_new(self._type, incoming, self._keys.key(incoming))
+        return prepare_new(self._view, incoming, self._keys.key(incoming))
 
     def _found(self, incoming: Incoming) -> Prepared:
         assert self._key_path is not None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.documents.registry import DocumentType
+from service.documents.views import View
 from service.errors import Fault, InvalidQueryError
 from service.store.query import QueryString
 from service.store.uniqueness import unique_field
@@ -36,6 +37,12 @@ class ImportQuery:
     """CSV: whether an apostrophe before what looks like a formula belongs to the text."""
     sheet: str | None = None
     """XLSX: the name of the sheet; None: the first."""
+    is_masked: bool = False
+    """Whether whoever asks sees masks in the place of private values, so that masks in the file stand for these."""
+
+    def view_of(self, document_type: DocumentType) -> View:
+        """The type as whoever asks sees it."""
+        return document_type.masked if self.is_masked else document_type.whole
 
 
 def key_fields(document_type: DocumentType) -> list[str]:
@@ -44,12 +51,12 @@ def key_fields(document_type: DocumentType) -> list[str]:
     return ["id", *(path for path in unique if document_type.fields[path].is_sortable)]
 
 
-def read_import_query(document_type: DocumentType, parameters: Sequence[tuple[str, str]], text: str) -> ImportQuery:
-    """What a query string asks for. Raises InvalidQueryError with all its faults."""
-    query = QueryString(document_type, parameters)
-    keys = key_fields(document_type)
+def read_import_query(view: View, parameters: Sequence[tuple[str, str]], text: str) -> ImportQuery:
+    """What a query string asks for. Raises InvalidQueryError or PrivateFieldError, with all its faults."""
+    query = QueryString(view, parameters)
+    keys = key_fields(view.document_type)
     key = query.text("key")
-    if key is not None and key not in keys:
+    if key is not None and not query.is_hidden("key", key) and key not in keys:
         query.refuse("key", "not_unique", f"one of {', '.join(keys)} is expected: no two documents have the same")
     delimiter = query.text("delimiter")
     if delimiter is not None and delimiter not in DELIMITERS:
@@ -64,6 +71,7 @@ def read_import_query(document_type: DocumentType, parameters: Sequence[tuple[st
         delimiter=DELIMITERS.get(delimiter or ""),  # type: ignore[call-overload]
         raw=query.boolean("raw"),
         sheet=query.text("sheet"),
+        is_masked=view.is_masked,
     )
     query.refuse_others()
     query.finish()

@@ -73,4 +73,5 @@ class ImportRun:
         check = UniquenessCheck(self._type, self._timeout_seconds) if is_dry else None
         if self._query.mode == "create":
             return Create(writer, check)
-        return Upsert(self._type, writer, KeyMaker(self._preparing.seed), self._query.key or "id", check)
+        view = self._query.view_of(self._type)
+        return Upsert(view, writer, KeyMaker(self._preparing.seed), self._query.key or "id", check)

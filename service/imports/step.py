@@ -8,7 +8,7 @@ import bson
 from bson import ObjectId
 
 from service.documents.batches import CODEC
-from service.documents.registry import DocumentType
+from service.documents.views import View
 from service.errors import Fault, ValidationFailedError
 from service.imports.decoding import Incoming
 from service.imports.report import Fate
@@ -61,12 +61,14 @@ class KeyMaker:
         return ObjectId(self._seed + incoming.ordinal.to_bytes(3, "big"))
 
 
-def prepare_new(document_type: DocumentType, incoming: Incoming, key: ObjectId) -> Prepared:
-    """A new document, validated."""
+def prepare_new(view: View, incoming: Incoming, key: ObjectId) -> Prepared:
+    """A new document, validated; masks stand for nothing in it."""
     if incoming.faults and not incoming.body:  # of which nothing could be read, so that nothing in it is missing
         return prepared(incoming, incoming.faults)
     try:
-        encoded = bson.encode(new_document(key, validate_values(document_type, incoming.body, incoming.faults)))
+        restored = view.restorer.restore(incoming.body)
+        faults = [*incoming.faults, *restored.faults]
+        encoded = bson.encode(new_document(key, validate_values(view.document_type, restored.body, faults)))
     except ValidationFailedError as error:
         return prepared(incoming, error.faults)
     if len(encoded) > MAX_DOCUMENT_BYTES:

@@ -1,6 +1,7 @@
 """A document that is there gets what the file has; one that is not is created."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from service.documents.batches import CODEC
 from service.documents.fields import Field, Kind
 from service.documents.json_text import dump_json
 from service.documents.presenter import Presenter
-from service.documents.registry import DocumentType
+from service.documents.restorer import Present
+from service.documents.views import View
 from service.errors import Fault, ValidationFailedError
 from service.imports.decoding import value_at
 from service.imports.report import Fate
@@ -46,20 +48,22 @@ class Upsert:
 
     def __init__(
         self,
-        document_type: DocumentType,
+        view: View,
         writer: BulkWriter,
         keys: KeyMaker,
         key_path: str,
         check: UniquenessCheck | None,
     ) -> None:
-        """With a `check` nothing is written, and it says what would be refused."""
-        self._type = document_type
+        """With a `check` nothing is written, and it says what would be refused; `view` is that of whoever asks."""
+        self._type = document_type = view.document_type
+        self._view = view
         self._writer = writer
         self._keys = keys
         self._key_path = key_path
         self._check = check
         self._seen = SeenKeys()
         self._presenter = Presenter(document_type.fields.values())
+        self._masker = Presenter(view.fields.values())
         self._own_names = [path for path in document_type.fields if "." not in path and path not in SERVER_FIELDS]
 
     async def apply(self, part: Sequence[Prepared]) -> list[Fate]:
@@ -121,22 +125,30 @@ class Upsert:
         incoming = item.incoming
         assert incoming is not None
         if present is None or item.key is None:
-            made = prepare_new(self._type, incoming, item.key if self._has_own_id(item) else self._keys.key(incoming))
+            made = prepare_new(self._view, incoming, item.key if self._has_own_id(item) else self._keys.key(incoming))
             if made.faults:
                 return _Plan(item, {}, faults=made.faults)
             return _Plan(replace(item, encoded=made.encoded), made.stored())
         key, revision = present["_id"], revision_of(present)
         before = bson.decode(bson.encode({name: present.get(name) for name in self._own_names}), CODEC)
-        shown = orjson.loads(dump_json(self._presenter.present(present)))
-        now = {name: shown[name] for name in self._own_names if name in shown}
-        body = merge(now, incoming.body, self._type.fields)
-        if orjson.dumps(body, option=orjson.OPT_SORT_KEYS) == orjson.dumps(now, option=orjson.OPT_SORT_KEYS):
+        seen = self._json(self._masker, deepcopy(present)) if self._view.is_masked else None
+        now = self._json(self._presenter, present)
+        restored = self._view.restorer.restore(incoming.body, Present(now, seen))
+        body = merge(now, restored.body, self._type.fields)
+        # Who may not see a private value must not learn either that it is the one that they name.
+        may_be_same = not restored.faults and not restored.names_values
+        if may_be_same and _sorted_json(body) == _sorted_json(now):
             return _Plan(item, {"_id": key}, revision, is_same=True)
         try:
-            fields = validate_values(self._type, body, incoming.faults)
+            fields = validate_values(self._type, body, [*incoming.faults, *restored.faults])
         except ValidationFailedError as error:
             return _Plan(item, {"_id": key}, revision, faults=error.faults)
-        return _Plan(item, {"_id": key, **fields}, revision, is_same=_is_same(before, fields))
+        return _Plan(item, {"_id": key, **fields}, revision, is_same=may_be_same and _is_same(before, fields))
+
+    def _json(self, presenter: Presenter, stored: dict[str, Any]) -> dict[str, Any]:
+        """A document's own fields as JSON."""
+        shown = orjson.loads(dump_json(presenter.present(stored)))
+        return {name: shown[name] for name in self._own_names if name in shown}
 
     def _has_own_id(self, item: Prepared) -> bool:
         """Whether the row says its document's id, which the row's place in the file gives it else."""
@@ -205,6 +217,10 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(comparable(one) == comparable(other))
+
+
+def _sorted_json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _says_nothing(value: Any) -> bool:

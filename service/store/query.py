@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from service.documents.fields import Field
-from service.documents.registry import DocumentType
-from service.errors import Fault, InvalidQueryError
+from service.documents.views import View
+from service.errors import Fault, InvalidQueryError, PrivateFieldError
 from service.store.operators import OPERATORS, operators_of
 from service.store.regex import MAX_PATTERN_LENGTH, RefusedPatternError, check_pattern, literal_pattern
 
@@ -61,8 +61,8 @@ class ListQuery:
 class QueryString:
     """One request's parameters. Each is read once; `finish` refuses the rest, with all faults together."""
 
-    def __init__(self, document_type: DocumentType, parameters: Sequence[tuple[str, str]]) -> None:
-        self._type = document_type
+    def __init__(self, view: View, parameters: Sequence[tuple[str, str]]) -> None:
+        self._view = view
         self._parameters = list(parameters)
         self._faults: list[Fault] = []
         self._patterns: list[str] = []
@@ -101,19 +101,27 @@ class QueryString:
         return self.choice(name, ("false", "true"), "false") == "true"
 
     def field(self, parameter: str, path: str) -> Field | None:
-        """The field of this path; None, and a fault, where there is none."""
-        field = self._type.fields.get(path)
-        if field is None:
+        """The field of this path as it is seen; None, and a fault, where there is none."""
+        field = self._view.fields.get(path)
+        if field is None and not self.is_hidden(parameter, path):
             self.refuse(parameter, "unknown_field", f"there is no field {path!r}")
         return field
+
+    def is_hidden(self, parameter: str, path: str) -> bool:
+        """Whether nothing may depend on this field, which is a fault then."""
+        is_hidden = self._view.hides(path)
+        if is_hidden:
+            self.refuse(parameter, PrivateFieldError.code, f"{path!r} is private: it takes {self._view.private_scope}")
+        return is_hidden
 
     def array(self, name: str) -> str | None:
         """The path of an array that is not inside of another."""
         path = self.text(name)
-        if path is None or self.field(name, path) is None:
+        if path is None or self.is_hidden(name, path) or self.field(name, path) is None:
             return None
+        fields = self._view.fields
         parents = [".".join(path.split(".")[:depth]) for depth in range(1, path.count(".") + 1)]
-        if not self._type.fields[path].is_array or any(self._type.fields[parent].is_array for parent in parents):
+        if not fields[path].is_array or any(fields[parent].is_array for parent in parents):
             self.refuse(name, "not_an_array", f"{path!r} is no array, or one inside of another")
         return path
 
@@ -134,16 +142,17 @@ class QueryString:
             self.refuse(name, "unknown_parameter", f"there is no parameter {name!r}")
 
     def finish(self) -> None:
-        """Raise InvalidQueryError if there was any fault."""
+        """Raise InvalidQueryError if there was any fault; PrivateFieldError if it was to ask for what is hidden."""
+        is_forbidden = any(fault.code == PrivateFieldError.code for fault in self._faults)
         if self._faults:
-            raise InvalidQueryError(self._faults)
+            raise (PrivateFieldError if is_forbidden else InvalidQueryError)(self._faults)
 
     def _sort(self) -> tuple[SortKey, ...]:
         text = self.text("sort")
         keys: dict[str, Literal[1, -1]] = {}
         for name in text.split(",") if text is not None else ():
             path = name.removeprefix("-")
-            field = self.field("sort", path)
+            field = None if self.is_hidden("sort", path) else self.field("sort", path)
             if field is None:
                 continue
             if not field.is_sortable:
@@ -160,7 +169,9 @@ class QueryString:
 
     def _unique_paths(self) -> set[str]:
         """Fields of which no two documents have the same value, so that nothing is left to break ties by."""
-        keys = [list(index.document["key"]) for index in self._type.indexes if index.document.get("unique")]
+        keys = [
+            list(index.document["key"]) for index in self._view.document_type.indexes if index.document.get("unique")
+        ]
         return {"id", *(paths[0] for paths in keys if len(paths) == 1)}
 
     def _fields(self) -> tuple[str, ...]:
@@ -179,9 +190,10 @@ class QueryString:
         text = self.text("q")
         if text is None:
             return []
-        fields = [self._type.fields[path] for path in self._type.search]
+        fields = [self._view.fields[path] for path in self._view.search]
         if not fields:
-            self.refuse("q", "no_search", "this type has no fields to search in")
+            if not any(self.is_hidden("q", path) for path in self._view.document_type.search):
+                self.refuse("q", "no_search", "this type has no fields to search in")
             return []
         if not 0 < len(text) <= MAX_PATTERN_LENGTH:
             self.refuse("q", "invalid_value", f"1 to {MAX_PATTERN_LENGTH} characters are expected")
@@ -198,10 +210,12 @@ class QueryString:
         clauses = []
         for name, text in self._parameters:
             path, divider, name_of_operator = name.partition("__")
-            if path not in self._type.fields or name in PARAMETERS:
+            if name in PARAMETERS or not self._view.knows(path):
                 self.refuse(name, "unknown_parameter", f"there is no parameter and no field {path!r}")
                 continue
-            field = self._type.fields[path]
+            if self.is_hidden(name, path):
+                continue
+            field = self._view.fields[path]
             operator = OPERATORS.get(name_of_operator if divider else "eq")
             if operator is None:
                 self.refuse(name, "unknown_operator", f"one of {', '.join(OPERATORS)} is expected after __")
@@ -224,9 +238,9 @@ def stored_path(path: str) -> str:
     return "_id" if path == "id" else path
 
 
-def read_list_query(document_type: DocumentType, parameters: Sequence[tuple[str, str]]) -> ListQuery:
-    """The query of a list. Raises InvalidQueryError with all its faults."""
-    query = QueryString(document_type, parameters)
+def read_list_query(view: View, parameters: Sequence[tuple[str, str]]) -> ListQuery:
+    """The query of a list. Raises InvalidQueryError or PrivateFieldError, with all its faults."""
+    query = QueryString(view, parameters)
     limit = query.integer("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
     skip = query.integer("skip", 0, MAX_SKIP, 0)
     cursor = query.text("cursor")

@@ -2,9 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,7 +20,9 @@ from service.documents.base import now
 from service.documents.json_text import dump_json
 from service.documents.presenter import Presenter, prune, tree_of
 from service.documents.registry import DocumentType
+from service.documents.restorer import Present
 from service.documents.values import OBJECT_ID
+from service.documents.views import View
 from service.errors import (
     DatabaseUnavailableError,
     Fault,
@@ -73,14 +77,30 @@ class Page:
 
 
 class Repository:
-    """The documents of one type."""
+    """The documents of one type, as somebody sees them."""
 
-    def __init__(self, document_type: DocumentType, limits: Limits, cursors: CursorSigner) -> None:
+    def __init__(
+        self, document_type: DocumentType, limits: Limits, cursors: CursorSigner, view: View | None = None
+    ) -> None:
+        """Without a `view` all is seen."""
         self.document_type = document_type
+        self.view = view or document_type.whole
         self._limits = limits
         self._cursors = cursors
-        self._presenter = Presenter(document_type.fields.values())
+        self._presenter = Presenter(self.view.fields.values())
         self._projection = projection_of(document_type)
+
+    def seen_with(self, scopes: Collection[str]) -> "Repository":
+        """The same documents, as callers with these scopes see them."""
+        return self if self.document_type.seen_with(scopes) is self.view else self._masked
+
+    @cached_property
+    def _masked(self) -> "Repository":
+        return Repository(self.document_type, self._limits, self._cursors, self.document_type.masked)
+
+    @cached_property
+    def _whole_presenter(self) -> Presenter:
+        return Presenter(self.document_type.fields.values())
 
     @property
     def _collection(self) -> AsyncCollection[dict[str, Any]]:
@@ -105,11 +125,14 @@ class Repository:
 
         Raises NotFoundError, also for one that is not among them, and for what is no ObjectId.
         """
+        return self._presenter.present(await self._find(document_id, among))
+
+    async def _find(self, document_id: str, among: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with self._operation():
             stored = await self._collection.find_one({"_id": self._key(document_id), **(among or {})}, self._projection)
         if stored is None:
             raise self._not_found(document_id)
-        return self._presenter.present(stored)
+        return stored
 
     async def page(self, query: ListQuery) -> Page:
         """Part of a list; a total that runs out of time is None.
@@ -191,7 +214,7 @@ class Repository:
 
     async def insert(self, body: Any) -> Presented:
         """A new document. Raises ValidationFailedError and DuplicateValueError."""
-        stored = new_document(ObjectId(), validate_body(self.document_type, body))
+        stored = new_document(ObjectId(), validate_body(self.view, body))
         with self._operation():
             await self._collection.insert_one(stored)
         return self._presenter.present(stored)
@@ -201,7 +224,7 @@ class Repository:
         ids: list[str] = []
         waiting = iter(bodies)
         while batch := [
-            new_document(ObjectId(), validate_body(self.document_type, body)) for body in islice(waiting, LOAD_BATCH)
+            new_document(ObjectId(), validate_body(self.view, body)) for body in islice(waiting, LOAD_BATCH)
         ]:
             with self._operation():
                 await self._collection.insert_many(batch)
@@ -214,27 +237,33 @@ class Repository:
             return await self._collection.find_one({}, {"_id": 1}) is not None
 
     async def replace(self, document_id: str, body: Any, revisions: Revisions = None) -> Presented:
-        """All of a document's own fields at once.
+        """All of a document's own fields at once; masks stand for what is there.
 
-        Raises ValidationFailedError, DuplicateValueError, NotFoundError and RevisionMismatchError.
+        Raises ValidationFailedError, DuplicateValueError, NotFoundError and RevisionMismatchError; with masks also
+        WriteConflictError.
         """
+        if self.view.restorer.finds_masks(body):
+            return await self.patch(document_id, lambda _seen: body, revisions)
         key = self._key(document_id)
-        return await self._replace(key, validate_body(self.document_type, body), revisions)
+        return await self._replace(key, validate_body(self.view, body), revisions)
 
     async def patch(self, document_id: str, change: Callable[[Any], Any], revisions: Revisions = None) -> Presented:
-        """What `change` makes of the document's JSON; when others are faster, made anew from what they left.
+        """What `change` makes of the document's JSON as it is seen; when others are faster, made anew from theirs.
 
         Raises as `replace`, and WriteConflictError when they always are.
         """
         key = self._key(document_id)
         for attempt in range(PATCH_ATTEMPTS):
-            present = await self.get(document_id)
-            revision = revision_of(present)
+            stored = await self._find(document_id)
+            whole = _json(self._whole_presenter.present(deepcopy(stored))) if self.view.is_masked else None
+            seen = self._presenter.present(stored)
+            revision = revision_of(seen)
             if revisions is not None and revision not in revisions:
-                raise revision_mismatch(present)
-            body = change(orjson.loads(dump_json(present)))
+                raise revision_mismatch(seen)
+            present = Present(whole, _json(seen))
+            fields = validate_body(self.view, change(present.seen), present)
             try:
-                return await self._replace(key, validate_body(self.document_type, body), frozenset({revision}))
+                return await self._replace(key, fields, frozenset({revision}))
             except RevisionMismatchError:
                 await asyncio.sleep(random.uniform(0, attempt * PAUSE_SECONDS))  # noqa: S311 - so that one gets ahead
         raise WriteConflictError("Try again when fewer others are changing it.")
@@ -266,6 +295,10 @@ class Repository:
 
     def _not_found(self, document_id: str) -> NotFoundError:
         return NotFoundError(f"There is no document {document_id!r} in {self.document_type.name}.")
+
+
+def _json(presented: Presented) -> Any:
+    return orjson.loads(dump_json(presented))
 
 
 def revision_of(document: Mapping[str, Any]) -> int:

@@ -15,27 +15,31 @@ from pydantic_core.core_schema import DatetimeSchema, DecimalSchema, DictSchema,
 
 from service.documents.base import SERVER_FIELDS, Record
 from service.documents.registry import DocumentType
+from service.documents.restorer import NOTHING, Present
 from service.documents.storer import Storer
 from service.documents.strictness import strict_values
 from service.documents.values import MAX_INTEGER, MIN_INTEGER, NUMBER, TIME, pointer_to, to_stored
+from service.documents.views import View
 from service.errors import Fault, ValidationFailedError
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 VALIDATOR_KINDS = ("validators", "field_validators", "root_validators", "model_validators")
 
 
-def validate_body(document_type: DocumentType, body: Any) -> dict[str, Any]:
+def validate_body(view: View, body: Any, present: Present = NOTHING) -> dict[str, Any]:
     """The client's fields of a document, every declared one, as they are stored.
 
-    `body` is JSON as Python values; the server's fields in it are ignored. Raises ValidationFailedError.
+    `body` is JSON as Python values; the server's fields in it are ignored, and masks stand for what is `present`.
+    Raises ValidationFailedError.
     """
     if not isinstance(body, dict):
         raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
     faults: list[Fault] = []
     values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
-    return validate_values(
-        document_type, strict_values(to_stored(values, faults), document_type.fields, faults), faults
-    )
+    document_type = view.document_type
+    restored = view.restorer.restore(to_stored(values, faults), present)
+    faults += restored.faults
+    return validate_values(document_type, strict_values(restored.body, document_type.fields, faults), faults)
 
 
 def validate_values(document_type: DocumentType, values: Mapping[str, Any], faults: Sequence[Fault]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from service.documents.fields import Field, Kind
 from service.documents.json_text import MAX_DEPTH, ExactNumber, InvalidJsonError, exact_number, load_json
+from service.documents.masks import NO_MASKS, Mask, Masks
 from service.documents.strictness import strict_values
 from service.documents.values import DATE, INTEGER, NUMBER, OBJECT_ID, TIME, UnstorableError, stored_integer, to_stored
 from service.errors import Fault
@@ -34,10 +35,21 @@ class CellError(ValueError):
         return cls(Fault(code, message))
 
 
-def converter_of(known: Field, fields: Mapping[str, Field], *, is_element: bool = False) -> Convert:
-    """What makes JSON values of a column's cells; `is_element`: where an array has a row for each element."""
+def converter_of(
+    known: Field, fields: Mapping[str, Field], *, is_element: bool = False, masks: Masks = NO_MASKS
+) -> Convert:
+    """What makes JSON values of a column's cells, and leaves masks for the Restorer.
+
+    `is_element`: where an array has a row for each element.
+    """
+    mask = masks.get(known.path)
+    convert = _converter_of(known, fields, is_element=is_element, masks=masks)
+    return convert if mask is None else partial(_unless_mask, mask, convert)
+
+
+def _converter_of(known: Field, fields: Mapping[str, Field], *, is_element: bool, masks: Masks) -> Convert:
     if known.kind in {Kind.JSON, Kind.OBJECT} or (known.is_array and not is_element):
-        return partial(_from_json, known, fields)
+        return partial(_from_json, known, fields, masks)
     if known.kind is Kind.FLOAT:
         return partial(_to_float, known, fields)
     return CONVERTERS[known.kind]
@@ -57,9 +69,15 @@ def shown(cell: Cell) -> str | None:
     return cell
 
 
-def _strictly(value: Any, known: Field, fields: Mapping[str, Field], *, is_tame: bool = False) -> Any:
+def _unless_mask(mask: Mask, convert: Convert, cell: Cell) -> Any:
+    return cell if isinstance(cell, str) and mask.is_mask(cell) else convert(cell)
+
+
+def _strictly(
+    value: Any, known: Field, fields: Mapping[str, Field], masks: Masks = NO_MASKS, *, is_tame: bool = False
+) -> Any:
     faults: list[Fault] = []
-    value = strict_values(value if is_tame else to_stored(value, faults), fields, faults, known.path)
+    value = strict_values(value if is_tame else to_stored(value, faults), fields, faults, known.path, masks)
     if faults:
         raise CellError(*faults)
     return value
@@ -78,7 +96,7 @@ def _is_tame(known: Field, text: str) -> bool:
     )
 
 
-def _from_json(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
+def _from_json(known: Field, fields: Mapping[str, Field], masks: Masks, cell: Cell) -> Any:
     """An array, an object or free JSON; of the latter, what is no JSON is text."""
     if isinstance(cell, bytes):
         _refuse_formula_error(cell)
@@ -91,7 +109,7 @@ def _from_json(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:
             message = f'{error}; an array is written like ["a", "b"]' if known.is_array else str(error)
             raise CellError.of("invalid_json", message) from None
         value = cell
-    return _strictly(value, known, fields, is_tame=_is_tame(known, cell))
+    return _strictly(value, known, fields, masks, is_tame=_is_tame(known, cell))
 
 
 def _to_float(known: Field, fields: Mapping[str, Field], cell: Cell) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.documents.base import SERVER_FIELDS
 from service.documents.fields import Field, Kind
+from service.documents.masks import NO_MASKS, Masks
 from service.errors import Fault, InvalidFileError, cut
 from service.transfer.cells import CellError, Convert, converter_of, shown
 from service.transfer.decoding import MAX_COLUMNS, Cell
@@ -58,7 +59,13 @@ class RowDecoder:
     """Makes bodies, as POST takes them, out of the rows below one header."""
 
     def __init__(
-        self, fields: Mapping[str, Field], header: Cells, *, explode: str | None = None, is_partial: bool = False
+        self,
+        fields: Mapping[str, Field],
+        header: Cells,
+        *,
+        explode: str | None = None,
+        is_partial: bool = False,
+        masks: Masks = NO_MASKS,
     ) -> None:
         """`is_partial`: rows may be parts of documents that exist, so that no column is required.
 
@@ -66,6 +73,7 @@ class RowDecoder:
         is exploded. Raises InvalidFileError with all columns that are unknown, twice there, or missing.
         """
         self._fields = fields
+        self._masks = masks
         self._is_partial = is_partial
         self.columns = [shown(cell) or "" for cell in header]
         faults = [*self._header_faults()]
@@ -163,7 +171,7 @@ class RowDecoder:
                 node = node.nodes.setdefault(name, _Node(self._fields[parent], is_exploded=parent == self.exploded))
             name = path.rpartition(".")[2]
             is_element = path == self.exploded
-            convert = converter_of(known, self._fields, is_element=is_element)
+            convert = converter_of(known, self._fields, is_element=is_element, masks=self._masks)
             nothing = _nothing(known, is_element=is_element)
             if is_element:
                 element = node.nodes.setdefault(name, _Node(known, is_exploded=True))

@@ -181,7 +181,7 @@ async def test_a_filter_on_an_indexed_field_uses_the_index(users: Repository) ->
         (("profile.addresses.city", "London"),): "profile.addresses.city",
         (("name__gte", "Ada"), ("name__lt", "Adb")): "name",
     }.items():
-        query = read_list_query(users.document_type, params)
+        query = read_list_query(users.view, params)
         cursor = User.get_pymongo_collection().find(query.selection.filter, sort=list(query.selection.sort), limit=51)
         plan = str((await cursor.explain())["queryPlanner"]["winningPlan"])
         assert "IXSCAN" in plan
@@ -205,8 +205,8 @@ async def test_a_total_stops_at_ten_thousand(services: Services) -> None:
     users = services.repositories["users"]
     await users.load({"name": "n", "email": f"{number}@example.org"} for number in range(CAPPED_TOTAL + 1))
 
-    capped = await users.page(read_list_query(users.document_type, [("limit", "1")]))
-    exact = await users.page(read_list_query(users.document_type, [("limit", "1"), ("count", "exact")]))
+    capped = await users.page(read_list_query(users.view, [("limit", "1")]))
+    exact = await users.page(read_list_query(users.view, [("limit", "1"), ("count", "exact")]))
 
     assert (capped.total, capped.total_relation) == (CAPPED_TOTAL, "gte")
     assert (exact.total, exact.total_relation) == (CAPPED_TOTAL + 1, "eq")

@@ -87,7 +87,7 @@ def document(number: int) -> Document:
 
 
 def selection_of(repository: Repository, **parameters: str) -> Selection:
-    return read_list_query(repository.document_type, list(parameters.items())).selection
+    return read_list_query(repository.view, list(parameters.items())).selection
 
 
 def ids_of(batch: bytes) -> list[Any]:

@@ -18,7 +18,7 @@ WRONG = {"mode", "key", "on_error", "dry_run", "explode", "delimiter", "raw", "y
 
 def read(text: str) -> ImportQuery:
     """What this asks for."""
-    return read_import_query(USERS, parameters(text), text)
+    return read_import_query(USERS.whole, parameters(text), text)
 
 
 def parameters(text: str) -> list[tuple[str, str]]:

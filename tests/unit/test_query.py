@@ -20,7 +20,7 @@ ID = "0123456789abcdef01234567"
 
 
 def read(*parameters: tuple[str, str]) -> ListQuery:
-    return read_list_query(TYPE, parameters)
+    return read_list_query(TYPE.whole, parameters)
 
 
 def faults_of(*parameters: tuple[str, str]) -> tuple[Fault, ...]:
@@ -333,7 +333,7 @@ def test_a_type_without_search_fields_refuses_a_search() -> None:
     document_type = DocumentType(record_class({"code": str}))
 
     with pytest.raises(InvalidQueryError) as caught:
-        read_list_query(document_type, [("q", "a")])
+        read_list_query(document_type.whole, [("q", "a")])
 
     assert [(fault.parameter, fault.code) for fault in caught.value.faults] == [("q", "no_search")]
 
@@ -352,7 +352,7 @@ def test_the_answer_names_the_parameters() -> None:
     [("true", True, None), ("false", False, None), (None, False, None), ("1", False, "invalid_value")],
 )
 def test_a_switch_is_true_or_false(text: str | None, value: bool, code: str | None) -> None:  # noqa: FBT001
-    query = QueryString(TYPE, [("bom", text)] if text is not None else [])
+    query = QueryString(TYPE.whole, [("bom", text)] if text is not None else [])
 
     assert query.boolean("bom") is value
     assert finish(query) == ([code] if code else [])
@@ -373,7 +373,7 @@ def test_a_switch_is_true_or_false(text: str | None, value: bool, code: str | No
     ],
 )
 def test_an_array_is_exploded_unless_it_is_inside_of_another(path: str, code: str | None) -> None:
-    query = QueryString(TYPE, [("explode", path)])
+    query = QueryString(TYPE.whole, [("explode", path)])
 
     query.array("explode")
 

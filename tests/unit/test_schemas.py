@@ -155,7 +155,7 @@ def test_all_faults_come_together() -> None:
 @pytest.mark.parametrize("body", [None, 1, "text", [], [{}], True])
 def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     with pytest.raises(ValidationFailedError) as caught:
-        validate_body(USERS, body)
+        validate_body(USERS.whole, body)
 
     assert [(fault.code, fault.pointer) for fault in caught.value.faults] == [("object_expected", "")]
 
@@ -164,7 +164,7 @@ def test_the_faults_of_a_body_come_with_pointers() -> None:
     body = {"name": "", "profile": {"addresses": [{"city/state~": 1}]}, "id": 1, "revision": "x"}
 
     with pytest.raises(ValidationFailedError) as caught:
-        validate_body(USERS, body)
+        validate_body(USERS.whole, body)
 
     assert {fault.pointer: fault.code for fault in caught.value.faults} == {
         "/name": "string_too_short",
