@@ -100,8 +100,9 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
     if account is None:
         reason = "invalid_client" if kind == "client" else "invalid_grant"
         # What is no account's name may be a password, typed into the wrong field.
-        claimed = name if await services.accounts.has(name) else UNKNOWN_NAME
-        actor = actor_of(request, claimed, client_id if claimed == name else None)
+        is_known = await services.accounts.has(name)
+        client = client_id if is_known or client_id != name else None
+        actor = actor_of(request, name if is_known else UNKNOWN_NAME, client)
         await services.audit.note("sign_in", actor, "refused", reason=reason)
     return account
 
