@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -82,15 +82,27 @@ class Exporter:
         self._from_secondaries = from_secondaries
 
     async def start(
-        self, documents: Repository, query: ExportQuery, asker: Asker, *, is_gzipped: bool = False
+        self,
+        documents: Repository,
+        query: ExportQuery,
+        asker: Asker,
+        begun: Callable[[Export], Awaitable[None]],
+        *,
+        is_gzipped: bool = False,
     ) -> RunningExport:
         """Begin a file. MongoDB has answered with the first documents by then: what it refuses, it refuses here.
 
-        Raises QueryTooExpensiveError, SnapshotUnavailableError and TooManyExportsError.
+        `begun` is told the record before there are any bytes. Raises QueryTooExpensiveError, SnapshotUnavailableError
+        and TooManyExportsError.
         """
         export = RunningExport(Assembly(FORMATS[query.spec.format_name].file(query.spec), is_gzipped=is_gzipped))
         export.chunks = self._chunks(export, documents, query, asker)
         await anext(export.chunks)
+        try:
+            await begun(export.record)
+        except BaseException:
+            await export.chunks.aclose()
+            raise
         return export
 
     @contextmanager

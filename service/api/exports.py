@@ -16,7 +16,7 @@ from service.api.parameters import read_parameters
 from service.api.records import record_router
 from service.errors import DatabaseUnavailableError, InsufficientScopeError, ServiceError
 from service.exports import Asker, read_export_query
-from service.store.export_records import EXPORTS
+from service.store.export_records import EXPORTS, Export
 from service.store.repository import Repository
 from service.transfer.formats import FORMATS
 
@@ -116,9 +116,12 @@ async def export_documents(request: Request, documents: Repository, format_name:
     file_format = FORMATS[query.spec.format_name]
     is_gzipped = not file_format.is_compressed and accepts(request, "accept-encoding", "gzip", "x-gzip")
     asker = Asker(caller.account_id, caller.username, get_contextvars().get("request_id"))
-    export = await services.exporter.start(documents, query, asker, is_gzipped=is_gzipped)
-    name, target = documents.document_type.name, str(export.record.id)
-    await services.audit.note("export", actor_of(request), type=name, target=target)
+    name = documents.document_type.name
+
+    async def begun(record: Export) -> None:
+        await services.audit.note("export", actor_of(request), type=name, target=str(record.id))
+
+    export = await services.exporter.start(documents, query, asker, begun, is_gzipped=is_gzipped)
 
     async def recheck() -> None:
         present = await services.standing.check(caller)
@@ -127,7 +130,7 @@ async def export_documents(request: Request, documents: Repository, format_name:
 
     headers = {
         "Content-Disposition": f'attachment; filename="{export.record.filename}"',
-        "Export-Id": target,
+        "Export-Id": str(export.record.id),
         "Cache-Control": "no-store",
         "Vary": "Accept-Encoding",
     }

@@ -46,11 +46,13 @@ async def from_database(
             open_exporter(settings) as exporter,
         ):
             documents = open_repository(settings, document_type)
-            export = await exporter.start(documents, query, Asker(COMMAND_LINE, COMMAND_LINE))
             audit = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
+
+            async def begun(record: Export) -> None:
+                await audit.note("export", Actor(COMMAND_LINE), type=document_type.name, target=str(record.id))
+
+            export = await exporter.start(documents, query, Asker(COMMAND_LINE, COMMAND_LINE), begun)
             async with aclosing(_unhurried(export.chunks)) as chunks:
-                target = str(export.record.id)
-                await audit.note("export", Actor(COMMAND_LINE), type=document_type.name, target=target)
                 yield _MadeHere(chunks, export, query, documents, open_repository(settings, EXPORTS))
     except EncodingError as error:
         raise CommandError(f"this cannot be encoded: {str(error).strip().splitlines()[-1]}") from error

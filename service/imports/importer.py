@@ -116,17 +116,17 @@ class Importer:
                 started.key,
                 started.seed,
             )
-            await begun(started.key)
-            await self._do(job, lane_count=LANES if upload.size > SMALL_BYTES else 0)
+            await self._do(job, begun, lane_count=LANES if upload.size > SMALL_BYTES else 0)
         return started.key, started.is_replay
 
     async def failed_table(self, key: ObjectId) -> tuple[str, int]:
         """The failed rows of an import as CSV, with a column that says why."""
         return await self._records.table(key)
 
-    async def _do(self, job: Job, lane_count: int) -> None:
+    async def _do(self, job: Job, begun: Callable[[ObjectId], Awaitable[None]], *, lane_count: int) -> None:
         has_ended = False
         try:
+            await begun(job.record)
             has_ended = await run_in_process(job, lane_count, self._running)
         finally:
             if not has_ended:
