@@ -17,12 +17,12 @@ from service.api.security_headers import SecurityHeadersMiddleware
 from service.auth.accounts import ACCOUNTS, Account, Accounts
 from service.auth.administration import Administration
 from service.auth.issuers import trusted_authorities
-from service.auth.key_ring import open_key_ring
+from service.auth.key_ring import KeyRing, open_key_ring
 from service.auth.scopes import known_scopes
 from service.auth.sessions import Session, Sessions
 from service.auth.standing import RevokedToken, Standing
 from service.auth.throttle import SignInThrottle
-from service.auth.tokens import OwnAuthority, TokenSigner, TokenVerifier
+from service.auth.tokens import Authority, OwnAuthority, TokenSigner, TokenVerifier
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
 from service.exports import open_exporter
@@ -47,6 +47,13 @@ class LifespanState(TypedDict):
     services: Services
 
 
+RECORDS = (EXPORTS, IMPORTS, AUDIT, ACCOUNTS)
+"""What the service keeps of its own that is listed as documents are."""
+
+OWN_CLASSES = (Account, Session, RevokedToken, QuotaCounter, Export, Import, AuditEvent)
+"""What it keeps in collections of its own."""
+
+
 def create_app(settings: Settings | None = None, document_types: Sequence[DocumentType] | None = None) -> FastAPI:
     """The service as an ASGI app; by default with the environment's settings and every registered type.
 
@@ -58,58 +65,12 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     configure_logging(chosen.log_level)
     if chosen.secret_key is None:
         raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
-    secret_key = chosen.secret_key.get_secret_value()
-    keys = open_key_ring(chosen.keys_dir, secret_key)
+    keys = open_key_ring(chosen.keys_dir, chosen.secret_key.get_secret_value())
     trusted = trusted_authorities(chosen.trusted_issuers or (), chosen.issuer, scopes)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
-        document_classes = [document_type.document_class for document_type in types]
-        async with (
-            open_database(
-                chosen,
-                [*document_classes, Account, Session, RevokedToken, Export, Import, AuditEvent, QuotaCounter],
-            ) as database,
-            open_exporter(chosen) as exporter,  # which end first, while there is a database to write that to
-            open_importer(chosen) as importer,
-        ):
-            limits = Limits(chosen.query_time_limit_seconds, chosen.operation_timeout_seconds)
-            cursors = CursorSigner(secret_key)
-            records = {
-                record_type.name: Repository(record_type, limits, cursors)
-                for record_type in (EXPORTS, IMPORTS, AUDIT, ACCOUNTS)
-            }
-            known_accounts = Accounts(chosen.operation_timeout_seconds)
-            sessions = Sessions(secret_key, chosen.refresh_token_days, chosen.operation_timeout_seconds)
-            standing = Standing(known_accounts, sessions, scopes, chosen.operation_timeout_seconds)
-            trail = AuditTrail(chosen.audit_days, chosen.operation_timeout_seconds)
-            quotas = Quotas(chosen.operation_timeout_seconds)
-            services = Services(
-                settings=chosen,
-                database=database,
-                repositories={
-                    document_type.name: Repository(document_type, limits, cursors) for document_type in types
-                },
-                accounts=known_accounts,
-                administration=Administration(known_accounts, records[ACCOUNTS.name], standing, trail),
-                sessions=sessions,
-                standing=standing,
-                signer=TokenSigner(keys, chosen.issuer, chosen.token_lifetime_seconds),
-                verifier=TokenVerifier([OwnAuthority(keys, chosen.issuer), *trusted]),
-                keys=keys,
-                scopes=scopes,
-                exporter=exporter,
-                importer=importer,
-                records=records,
-                audit=trail,
-                throttle=SignInThrottle(
-                    quotas,
-                    per_account=chosen.sign_in_failures_per_account,
-                    per_address=chosen.sign_in_failures_per_address,
-                    window_seconds=chosen.sign_in_window_seconds,
-                ),
-                rate_limit=RateLimit(quotas, chosen.rate_limit_per_minute) if chosen.rate_limit_per_minute else None,
-            )
+        async with _open_services(chosen, types, keys, trusted) as services:
             _settle_memory()
             yield {"services": services}
 
@@ -125,14 +86,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     )
     _add_middleware(app, chosen)
     install_handlers(app)
-    for document_type in types:
-        # Not included, as FastAPI matches an included router's routes twice.
-        app.router.routes.extend(document_router(document_type).routes)
-    app.router.routes.extend([*exports.router.routes, *imports.router.routes, *audit.router.routes])
-    app.router.routes.extend([*accounts.router.routes, *accounts.password_router.routes])
-    app.include_router(health.router)
-    app.include_router(authentication.router)
-    app.include_router(well_known.router)
+    _add_routes(app, types)
     install_openapi(
         app,
         types,
@@ -145,6 +99,62 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
     return app
 
 
+@asynccontextmanager
+async def _open_services(
+    settings: Settings, types: Sequence[DocumentType], keys: KeyRing, trusted: Sequence[Authority]
+) -> AsyncIterator[Services]:
+    """All parts, as long as the service runs."""
+    assert settings.secret_key is not None
+    secret_key, seconds = settings.secret_key.get_secret_value(), settings.operation_timeout_seconds
+    document_classes = [document_type.document_class for document_type in types]
+    async with (
+        open_database(settings, [*document_classes, *OWN_CLASSES]) as database,
+        open_exporter(settings) as exporter,  # which end first, while there is a database to write that to
+        open_importer(settings) as importer,
+    ):
+        limits, cursors = Limits(settings.query_time_limit_seconds, seconds), CursorSigner(secret_key)
+        scopes = known_scopes(types)
+        repositories = {kind.name: Repository(kind, limits, cursors) for kind in (*types, *RECORDS)}
+        known_accounts = Accounts(seconds)
+        sessions = Sessions(secret_key, settings.refresh_token_days, seconds)
+        standing = Standing(known_accounts, sessions, scopes, seconds)
+        trail = AuditTrail(settings.audit_days, seconds)
+        quotas = Quotas(seconds)
+        yield Services(
+            settings=settings,
+            database=database,
+            repositories={kind.name: repositories[kind.name] for kind in types},
+            records={kind.name: repositories[kind.name] for kind in RECORDS},
+            accounts=known_accounts,
+            administration=Administration(known_accounts, repositories[ACCOUNTS.name], standing, trail),
+            sessions=sessions,
+            standing=standing,
+            keys=keys,
+            signer=TokenSigner(keys, settings.issuer, settings.token_lifetime_seconds),
+            verifier=TokenVerifier([OwnAuthority(keys, settings.issuer), *trusted]),
+            scopes=scopes,
+            throttle=SignInThrottle(
+                quotas,
+                per_account=settings.sign_in_failures_per_account,
+                per_address=settings.sign_in_failures_per_address,
+                window_seconds=settings.sign_in_window_seconds,
+            ),
+            rate_limit=RateLimit(quotas, settings.rate_limit_per_minute) if settings.rate_limit_per_minute else None,
+            audit=trail,
+            exporter=exporter,
+            importer=importer,
+        )
+
+
+def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:
+    # Not included, as FastAPI matches an included router's routes twice.
+    direct = [*map(document_router, types), exports.router, imports.router, audit.router]
+    for router in (*direct, accounts.router, accounts.password_router):
+        app.router.routes.extend(router.routes)
+    for router in (health.router, authentication.router, well_known.router):
+        app.include_router(router)
+
+
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request goes through, from the inside out; what is not asked for is not on the way."""
     if settings.allowed_hosts:
@@ -154,7 +164,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(RateLimitHeadersMiddleware)
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
-    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware, is_https=settings.issuer.startswith("https://"))
 
 
 def _settle_memory() -> None:

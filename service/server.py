@@ -59,7 +59,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Answer what cannot be parsed, and close the connection: not at once, as that would take back the answer."""
         response = (self._refusal or MalformedRequestError(msg)).response()
         lines = [f"HTTP/1.1 {response.status_code} {http.HTTPStatus(response.status_code).phrase}".encode()]
-        lines += [name + b": " + value for name, value in secured(response.raw_headers, self.scheme)]
+        lines += [
+            name + b": " + value for name, value in secured(response.raw_headers, is_https=self.scheme == "https")
+        ]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)]))
         self.transport.write_eof()
         self._is_refused = True

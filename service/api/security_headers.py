@@ -23,7 +23,7 @@ ASKED_FOR_EACH_TIME: RawHeaders = [(b"cache-control", b"private, no-cache"), (b"
 for somebody else, who may see less of it."""
 
 
-def secured(headers: Iterable[tuple[bytes, bytes]], scheme: str | None) -> RawHeaders:
+def secured(headers: Iterable[tuple[bytes, bytes]], *, is_https: bool) -> RawHeaders:
     """An answer's headers, with those that it needs; its own policy and `Cache-Control` stay."""
     answered = [*headers, *ALWAYS]
     names = {name for name, _ in answered}
@@ -31,7 +31,7 @@ def secured(headers: Iterable[tuple[bytes, bytes]], scheme: str | None) -> RawHe
         answered.append(NOTHING_RUNS)
     if b"cache-control" not in names:
         answered += ASKED_FOR_EACH_TIME if b"etag" in names else [UNKEPT]
-    if scheme == "https":
+    if is_https:
         answered.append(HTTPS_ONLY)
     return answered
 
@@ -39,8 +39,10 @@ def secured(headers: Iterable[tuple[bytes, bytes]], scheme: str | None) -> RawHe
 class SecurityHeadersMiddleware:
     """Secures every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_https: bool = False) -> None:
+        """`is_https`: clients come by https, whatever the proxy before us speaks."""
         self._app = app
+        self._is_https = is_https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,7 +52,8 @@ class SecurityHeadersMiddleware:
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = secured(message["headers"], scope.get("scheme"))
+                is_https = self._is_https or scope.get("scheme") == "https"
+                message["headers"] = secured(message["headers"], is_https=is_https)
             await send(message)
 
         await self._app(scope, receive, send_secured)

@@ -605,7 +605,7 @@ async def test_no_password_and_no_secret_is_told_or_kept(
     answers = [
         await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[0]}),
         await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[1]}),
-        await client.post(ACCOUNTS_PATH, json={"username": "a b", "password": canaries[2], "pasword": canaries[2]}),
+        await client.post(ACCOUNTS_PATH, json={"username": "a b", "password": canaries[2], "passwrd": canaries[2]}),
         await client.patch(address(CALLER_ID), json={"password": canaries[3]}),
         await client.post(
             ACCOUNTS_PATH, content=f'{{"password": "{canaries[4]}"', headers={"Content-Type": "application/json"}

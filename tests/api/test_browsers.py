@@ -104,6 +104,13 @@ async def test_by_https_browsers_are_told_to_stay_with_it(anonymous: httpx.Async
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
+async def test_behind_a_proxy_that_speaks_https_too(settings: Settings, services: Services) -> None:
+    app = create_app(settings.model_copy(update={"public_url": "https://dossier.example"}))
+
+    async with client_of(app, services) as client:
+        assert (await client.get("/health")).headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
 async def test_the_docs_page_runs_its_own_script_and_no_other(anonymous: httpx.AsyncClient) -> None:
     response = await anonymous.get("/docs")
 

@@ -77,8 +77,8 @@ def test_the_readme_names_every_script() -> None:
     assert set(line[1].split()) == scripts
 
 
-def test_the_readme_names_every_module_of_documents_and_store() -> None:
-    for folder in ("", "documents", "store"):
+def test_the_readme_names_every_module_of_documents_store_and_auth() -> None:
+    for folder in ("", "documents", "store", "auth"):
         for path in (ROOT / "service" / folder).glob("[!_]*.py"):
             assert re.search(rf"\b{path.name}\b", README), path
 
