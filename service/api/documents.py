@@ -241,7 +241,12 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         openapi_extra={"parameters": [IF_MATCH]},
     )
     async def delete_document(request: Request, document_id: str) -> Response:
-        await repository(request).delete(document_id, if_match(request))
+        try:
+            await repository(request).delete(document_id, if_match(request))
+        except RevisionMismatchError as error:
+            if f"{name}:read" not in caller_of(request).scopes:
+                error.extras.clear()  # the present document
+            raise
         await services_of(request).audit.note("document_deleted", actor_of(request), type=name, target=document_id)
         return Response(status_code=204)
 

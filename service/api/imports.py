@@ -55,8 +55,7 @@ async def import_documents(request: Request, view: View) -> Response:
     services.importer.refuse_if_busy()
 
     async def begun(key: ObjectId) -> None:
-        if not query.is_dry_run:  # which changes nothing
-            await services.audit.note("import", actor_of(request), type=view.document_type.name, target=str(key))
+        await services.audit.note("import", actor_of(request), type=view.document_type.name, target=str(key))
 
     async with receive_upload(request, services.settings.import_max_bytes) as upload:
         key, is_replay = await services.importer.run(

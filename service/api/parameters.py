@@ -1,7 +1,7 @@
 """The query parameters that lists and exports take, as OpenAPI shows them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -146,7 +146,12 @@ def import_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
     keys = key_fields(document_type)
     return [
         _parameter("mode", "`create`: all are new; `upsert`: those that are there are changed.", enum=list(MODES)),
-        _parameter("key", "`upsert`: the field by which a row finds its document; by default `id`.", enum=keys),
+        _parameter(
+            "key",
+            "`upsert`: the field by which a row finds its document; by default `id`."
+            + _scope_note(document_type, keys),
+            enum=keys,
+        ),
         _parameter(
             "on_error",
             "`abort`: nothing is written unless every row is good; `skip`: the good ones are.",
@@ -170,7 +175,14 @@ def import_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
 def _explode_parameter(document_type: DocumentType, description: str) -> list[dict[str, Any]]:
     fields = document_type.fields
     arrays = [path for path, field in fields.items() if field.is_array and not _is_inside_an_array(document_type, path)]
-    return [_parameter("explode", description, enum=arrays)] if arrays else []
+    return [_parameter("explode", description + _scope_note(document_type, arrays), enum=arrays)] if arrays else []
+
+
+def _scope_note(document_type: DocumentType, paths: Iterable[str]) -> str:
+    """Which of these fields nothing may depend on without a scope."""
+    view = document_type.masked
+    hidden = [f"`{path}`" for path in paths if view.hides(path)]
+    return f" {', '.join(hidden)} take{'' if hidden[1:] else 's'} {view.private_scope}." if hidden else ""
 
 
 def _is_inside_an_array(document_type: DocumentType, path: str) -> bool:
@@ -185,7 +197,8 @@ def _selection_parameters(document_type: DocumentType) -> list[dict[str, Any]]:
         *(SEARCH_PARAMETERS if document_type.search else ()),
         _paths(
             "sort",
-            f"Up to {MAX_SORT_FIELDS} fields, - for descending: `-created_at,name`.",
+            f"Up to {MAX_SORT_FIELDS} fields, - for descending: `-created_at,name`."
+            + _scope_note(document_type, sortable),
             [*sortable, *(f"-{path}" for path in sortable)],
             maxItems=MAX_SORT_FIELDS,
         ),

@@ -128,8 +128,7 @@ class _Here:
         return Result(await self._records.get(str(key)), (await self._importer.failed_table(key))[0])
 
     async def _begun(self, key: ObjectId) -> None:
-        if not self._query.is_dry_run:
-            await self._audit.note("import", Actor(COMMAND_LINE), type=self._type.name, target=str(key))
+        await self._audit.note("import", Actor(COMMAND_LINE), type=self._type.name, target=str(key))
 
     async def record(self) -> Record | None:
         query = read_list_query(IMPORTS.whole, [("idempotency_key", self._key), ("count", "none")])

@@ -357,6 +357,18 @@ async def test_unknown_fields_are_refused_at_every_depth(
     assert {fault["pointer"] for fault in response.json()["errors"]} == expected
 
 
+async def test_who_may_only_delete_is_not_shown_what_is_there(
+    client: httpx.AsyncClient, document_type: DocumentType, as_caller: Any
+) -> None:
+    document = await create(client, document_type)
+    as_caller({f"{document_type.name}:delete"})
+
+    response = await client.delete(address(document_type, document["id"]), headers={"If-Match": '"7"'})
+
+    assert response.json()["code"] == "revision_mismatch"
+    assert "current" not in response.json()
+
+
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "private"])
 async def test_each_route_asks_for_its_scope(
     app: Any, client: httpx.AsyncClient, document_type: DocumentType, action: str, as_caller: Any

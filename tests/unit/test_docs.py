@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from service.auth.scopes import ACTIONS
+from service.documents.registry import registered_types
 from service.errors import FaultyInputError, ServiceError
 from service.settings import Settings, TrustedIssuer
 from service.store.query import COUNT_MODES
@@ -78,9 +79,11 @@ def test_the_readme_names_every_script() -> None:
 
 
 def test_the_readme_names_every_module_of_documents_store_and_auth() -> None:
+    types = {document_type.document_class.__module__.rpartition(".")[2] for document_type in registered_types()}
     for folder in ("", "documents", "store", "auth"):
         for path in (ROOT / "service" / folder).glob("[!_]*.py"):
-            assert re.search(rf"\b{path.name}\b", README), path
+            # A type costs one file, and nothing in the README.
+            assert path.stem in types or re.search(rf"\b{path.name}\b", README), path
 
 
 def test_the_readme_names_scopes_formats_and_options() -> None:
