@@ -73,8 +73,8 @@ def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
     """A client's id and secret, by HTTP Basic or in the form; an empty one is none (RFC 6749 §2.3.1)."""
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
-        if "client_secret" in form:
-            needed(form, "client_id", "client_secret")
+        if "client_secret" in form and "client_id" not in form:
+            raise InvalidClientError("A client_secret comes with a client_id.")
         return form.get("client_id"), form.get("client_secret")
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()

@@ -28,6 +28,8 @@ from service.store.repository import Repository
 TOKEN_PATH = "/api/v1/auth/token"  # noqa: S105 - an address
 REVOCATION_PATH = "/api/v1/auth/revoke"
 INTROSPECTION_PATH = "/api/v1/auth/introspect"
+CHALLENGE = 'Bearer realm="dossier"'
+"""To whoever comes without a token (RFC 6750 §3)."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ class Authorize(OAuth2):
         services = services_of(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": "Bearer"})
-        caller = await services.standing.check(await services.verifier.verify(token))
+            raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": CHALLENGE})
+        caller = await services.standing.check(await services.verifier.verify(token.strip(" ")))
         bind_contextvars(account=caller.username)
         if services.rate_limit is not None:
             await services.rate_limit.take(request, caller.account_id)

@@ -67,12 +67,12 @@ def _metadata(services: Services) -> dict[str, Any]:
         "revocation_endpoint": base + REVOCATION_PATH,
         "revocation_endpoint_auth_methods_supported": [*CLIENT_SECRET_METHODS, "none"],
         "introspection_endpoint": base + INTROSPECTION_PATH,
-        "introspection_endpoint_auth_methods_supported": CLIENT_SECRET_METHODS,
+        "introspection_endpoint_auth_methods_supported": [*CLIENT_SECRET_METHODS, "Bearer"],
         "jwks_uri": base + JWKS_PATH,
         "grant_types_supported": [*password, "client_credentials", "refresh_token"],
         "response_types_supported": [],
         "scopes_supported": list(services.scopes),
-        "service_documentation": f"{base}/docs",
+        **({"service_documentation": f"{base}/docs"} if services.settings.docs else {}),
     }
 
 

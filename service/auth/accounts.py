@@ -106,6 +106,11 @@ class Accounts:
         with operation(self._timeout_seconds):
             return await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
 
+    async def any(self) -> bool:
+        """Whether there are accounts at all."""
+        with operation(self._timeout_seconds):
+            return await Account.find_one({}) is not None
+
     async def has(self, username: str) -> bool:
         """Whether there is an account of this name, active or not."""
         return await self._find(username) is not None
@@ -149,9 +154,8 @@ class Accounts:
 
     async def create_first(self, username: str, password: str | None) -> str | None:
         """If there is no account, one that may do everything; its password, which by default is made up here."""
-        with operation(self._timeout_seconds):
-            if await Account.find_one({}) is not None:
-                return None
+        if await self.any():
+            return None
         chosen = password or secrets.token_urlsafe(15)
         try:
             await self.create(username, chosen, roles=["admin"])

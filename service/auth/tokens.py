@@ -116,7 +116,11 @@ class OwnAuthority(Authority):
         """An account."""
         session_id = claims.get("sid")
         texts = [claims["username"], claims["client_id"], claims["scope"], session_id or ""]
-        if not all(isinstance(text, str) for text in texts) or not ObjectId.is_valid(claims["sub"]):
+        ids = [claims["sub"], *([session_id] if session_id is not None else [])]
+        is_whole = all(isinstance(text, str) and text.isprintable() for text in texts) and all(
+            map(ObjectId.is_valid, ids)
+        )
+        if not is_whole:
             raise ValueError("a claim is not of its type")
         return Caller(
             claims["sub"],

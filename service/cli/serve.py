@@ -38,7 +38,7 @@ def serve(
     bound_host, bound_port = listener.getsockname()[:2]
     with with_database(settings.model_copy(update={"host": bound_host, "port": bound_port})) as complete:
         app = create_app(complete)
-        password = asyncio.run(_prepare(complete, sample))
+        sign_in = asyncio.run(_prepare(complete, sample))
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -52,12 +52,7 @@ def serve(
         )
         explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"
         print(f"Dossier listens on {complete.address}, {explained}")
-        if password:
-            print(
-                f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)", flush=True
-            )
-        else:
-            print(f"Sign in as {settings.admin_username}, or with an account of `dossier accounts list`", flush=True)
+        print(sign_in, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -79,8 +74,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _prepare(settings: Settings, sample: int) -> str | None:
-    """What a start finds ready: indexes, a first account, samples if asked for; the password that was made up."""
+async def _prepare(settings: Settings, sample: int) -> str:
+    """What a start finds ready: indexes, a first account, samples if asked for; says who may sign in."""
     types = registered_types()
     classes = [*(document_type.document_class for document_type in types), Account, AuditEvent]
     async with open_database(settings, classes):
@@ -91,7 +86,11 @@ async def _prepare(settings: Settings, sample: int) -> str | None:
         for document_type in sorted(types, key=_has_references):
             if sample and not await open_repository(settings, document_type).any():
                 await add_samples(settings, document_type, sample)
-        return password
+        if password:
+            return f"Sign in as {settings.admin_username} with the password {password} (it is shown only now)"
+        if await Accounts(settings.operation_timeout_seconds).any():
+            return "Sign in with an account of `dossier accounts list`"
+        return "Nobody can sign in yet: try `dossier accounts create NAME --role admin`"
 
 
 async def _create_first(settings: Settings, given: str | None) -> str | None:

@@ -97,7 +97,7 @@ class Service:
 
         def has_said_how_to_sign_in() -> bool:
             assert self._process.poll() is None, f"it ended with {self._process.returncode}: {self.stderr}"
-            return "Sign in as " in self.stdout
+            return "ign in" in self.stdout
 
         until(has_said_how_to_sign_in, "the service says how to sign in")
         httpx.get(f"{self.address}/health", timeout=30)  # it listens before it serves

@@ -44,7 +44,7 @@ def everything_home(tmp_path: Path) -> Iterator[Home]:
             ["--max-examples=10", "--include-tag=everythings", "--phases=examples,fuzzing,stateful"],
             id="everything",
         ),
-        pytest.param(["--max-examples=150", "--exclude-tag=accounts"], id="all at length"),
+        pytest.param(["--max-examples=60", "--exclude-tag=accounts"], id="all at length"),
     ],
 )
 def test_no_failure_and_no_answer_outside_of_the_schema(everything_home: Home, arguments: list[str]) -> None:

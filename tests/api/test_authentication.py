@@ -256,7 +256,7 @@ async def test_another_scheme_is_no_token(anonymous: httpx.AsyncClient) -> None:
     response = await anonymous.get("/api/v1/users", auth=("ada", PASSWORD))
 
     assert response.status_code == 401
-    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["www-authenticate"] == 'Bearer realm="dossier"'
 
 
 async def test_the_first_account_is_made_once(anonymous: httpx.AsyncClient, services: Services) -> None:

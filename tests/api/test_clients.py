@@ -71,7 +71,7 @@ async def test_a_clients_scopes_only_narrow(anonymous: httpx.AsyncClient) -> Non
         (CREDENTIALS, None, "invalid_client"),
         (CREDENTIALS | {"client_id": CLIENT}, None, "invalid_client"),
         (CREDENTIALS | {"client_id": "a public one"}, None, "invalid_client"),
-        (CREDENTIALS | {"client_secret": CLIENT_SECRET}, None, "invalid_request"),
+        (CREDENTIALS | {"client_secret": CLIENT_SECRET}, None, "invalid_client"),
         (BY_FORM | {"client_secret": "wrong"}, None, "invalid_client"),
         (BY_FORM | {"client_secret": "x" * 10_000}, None, "invalid_client"),
         (BY_FORM | {"client_id": "nobody"}, None, "invalid_client"),

@@ -700,7 +700,7 @@ async def test_nobody_sees_records_without_a_token(anonymous: httpx.AsyncClient)
     for path in (EXPORT, RECORDS, f"{RECORDS}/{'0' * 24}"):
         refused = await anonymous.get(path)
         assert refused.status_code == 401
-        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["www-authenticate"] == 'Bearer realm="dossier"'
 
 
 REFUSED = [

@@ -402,4 +402,4 @@ async def test_nobody_gets_in_without_a_token(
 
     assert response.status_code == 401
     assert response.json()["code"] == "not_authenticated"
-    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["www-authenticate"] == 'Bearer realm="dossier"'

@@ -120,7 +120,7 @@ def test_a_token_is_taken_back_as_its_caller(realm: Realm) -> None:
     caller = realm.verify(realm.issue("users:read", "users:write"))
 
     assert caller == Caller(ACCOUNT, "ada", frozenset({"users:read", "users:write"}), "tests", caller.token_id)
-    assert realm.verify(realm.issue(session_id="a session")).session_id == "a session"
+    assert realm.verify(realm.issue(session_id="5e" * 12)).session_id == "5e" * 12
 
 
 def test_a_token_made_by_hand_as_it_should_be_is_taken(realm: Realm) -> None:
@@ -179,7 +179,11 @@ def test_each_claim_is_required(realm: Realm, claim: str) -> None:
         {"iat": "now"},
         {"jti": 1},
         {"client_id": 1},
-        {"sid": ["a session"]},
+        {"sid": ["5e" * 12]},
+        {"sid": "a session"},
+        {"sid": ""},
+        {"username": "\ud800"},
+        {"client_id": "a\nb"},
     ],
     ids=str,
 )
