@@ -61,9 +61,9 @@ def test_a_disabled_account_may_do_nothing_until_it_is_enabled(service: Service,
 
 
 def test_a_new_password_takes_the_place_of_the_old(service: Service, shared_home: Home) -> None:
-    run(shared_home, "create", "changer", "--scope", "*", given=f"{PASSWORD}\n")
+    run(shared_home, "create", "changer", "--scope", "*", given=PASSWORD)  # and no end of line
 
-    said = run(shared_home, "password", "changer", given="пароль 小中 new\n")
+    said = run(shared_home, "password", "changer", given="пароль 小中 new\r\n")
 
     assert "пароль" not in said
     assert service.sign_in("changer", "пароль 小中 new").status_code == 200
