@@ -69,6 +69,23 @@ class KeyFile:
     stamp: tuple[int, ...]
     """What is another once the file is."""
 
+    @property
+    def settled_at(self) -> float:
+        """When everybody will have seen it, in seconds of the epoch."""
+        return self.since + SETTLED_SECONDS
+
+
+def signing_kids(files: Mapping[str, KeyFile]) -> list[str]:
+    """Those of the keys that have their private half."""
+    return sorted(kid for kid, file in files.items() if file.key.signing is not None)
+
+
+def signing_kid(files: Mapping[str, KeyFile], now: float) -> str | None:
+    """The key that signs: the newest by its name of those that everybody has seen; none has, then the newest."""
+    kids = signing_kids(files)
+    settled = [kid for kid in kids if files[kid].settled_at <= now]
+    return max(settled or kids, default=None)
+
 
 def read_key_files(
     folder: Path, known: Mapping[str, KeyFile] | None = None
@@ -123,9 +140,9 @@ class KeyFolder:
     def signing_key(self) -> Key:
         """The newest by its name of those that all others know by now."""
         self._look_after(LOOK_SECONDS)
-        signing = [file for _, file in sorted(self._files.items()) if file.key.signing is not None]
-        settled = [file for file in signing if self._clock() - file.since >= SETTLED_SECONDS]
-        return (settled or signing)[-1].key
+        kid = signing_kid(self._files, self._clock())
+        assert kid is not None  # without one that signs, the folder was not taken
+        return self._files[kid].key
 
     @property
     def public_keys(self) -> list[Key]:
