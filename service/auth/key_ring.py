@@ -1,6 +1,8 @@
 """The service's own keys: which one signs, and which ones verify."""
 
+import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,9 @@ PUBLISHED_SECONDS = 15
 
 SETTLED_SECONDS = PUBLISHED_SECONDS + 2 * LOOK_SECONDS
 """How old a key is before it signs: by then every process, and whoever keeps the public keys, has seen it."""
+
+ONLY_OWNER = 0o600
+"""What a key's file may be used for."""
 
 MAX_KEY_BYTES = 65_536
 KID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -115,7 +120,21 @@ def _read_key_file(path: Path, kid: str, known: KeyFile | None) -> KeyFile:
         return known
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_BYTES:
         raise UnusableKeyError(f"is no file of at most {MAX_KEY_BYTES} bytes")
-    return KeyFile(read_pem(kid, path.read_bytes()), status.st_ctime, stamp)
+    key = read_pem(kid, path.read_bytes())
+    _check_access(path, status, is_private=key.signing is not None)
+    return KeyFile(key, status.st_ctime, stamp)
+
+
+def _check_access(path: Path, status: os.stat_result, *, is_private: bool) -> None:
+    """Refuse a key that others may change, and a private one of our own that others may read. Raises UnusableKeyError.
+
+    As ssh has it: a file of another owner, such as a mounted secret of root's, must let others read it to be of use.
+    """
+    command = f"`chmod {ONLY_OWNER:o} {shlex.quote(str(path))}`"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnusableKeyError(f"can be changed by others than its owner: {command}")
+    if is_private and status.st_uid == os.geteuid() and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        raise UnusableKeyError(f"can be read by others than its owner: {command}")
 
 
 class KeyFolder:

@@ -10,14 +10,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.auth.key_ring import SETTLED_SECONDS, KeyFile, read_key_files, signing_kid, signing_kids
+from service.auth.key_ring import ONLY_OWNER, SETTLED_SECONDS, KeyFile, read_key_files, signing_kid, signing_kids
 from service.auth.keys import generate_key, private_pem, public_pem
 from service.cli.environment import read_settings
 from service.cli.output import draft_of
 from service.cli.terminal import CommandError, print_table, printable
 from service.settings import KeyAlgorithm
-
-ONLY_OWNER = 0o600
 
 app = typer.Typer(no_args_is_help=True, help="The key pairs that sign access tokens.")
 

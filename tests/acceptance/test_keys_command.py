@@ -7,8 +7,8 @@ import httpx
 import jwt
 import pytest
 
-from service.auth.keys import generate_key, private_pem
 from tests.acceptance.process import PASSWORD, Home, Service, until
+from tests.key_files import write_key
 
 PUBLIC_URL = "https://dossier.example"
 
@@ -75,7 +75,7 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
 def test_a_key_that_would_never_sign_is_not_made(home: Home) -> None:
     folder = home.directory / "keys"
     folder.mkdir()
-    (folder / "zebra.pem").write_bytes(private_pem(generate_key("EdDSA")))
+    write_key(folder / "zebra.pem")
 
     [(status, _, line)] = run(home, folder, "create")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.auth.key_ring import SETTLED_SECONDS, KeyFile, read_key_files
-from service.auth.keys import generate_key, private_pem, read_pem
+from service.auth.keys import read_pem
 from service.cli import keys
 from service.cli.terminal import CommandError
+from tests.key_files import write_key
 
 MADE_AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 SIGNS_AT = MADE_AT.timestamp() + SETTLED_SECONDS
@@ -20,8 +21,7 @@ SIGNS_AT = MADE_AT.timestamp() + SETTLED_SECONDS
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With `old`, which was always there, and `zz-new`, which has just been made."""
     for kid in ("old", "zz-new"):
-        (tmp_path / f"{kid}.pem").write_bytes(private_pem(generate_key("EdDSA")))
-        (tmp_path / f"{kid}.pem").chmod(0o600)
+        write_key(tmp_path / f"{kid}.pem")
 
     def read(folder: Path) -> tuple[dict[str, KeyFile], dict[str, str]]:
         found, faults = read_key_files(folder)
