@@ -141,12 +141,12 @@ def test_a_secret_is_measured_in_bytes(secret: str) -> None:
     assert settings(secret_key=secret).secret_key == SecretStr(secret)
 
 
-@pytest.mark.parametrize("password", ["x" * 7, "x" * 129])
+@pytest.mark.parametrize("password", ["x" * 7, "x" * 129, "e\u0301" * 7, "é" * 10_000], ids=len)
 def test_an_admin_password_out_of_bounds_stops_the_start(password: str) -> None:
     assert "8 to 128 are needed" in fault_of(admin_password=password)
 
 
-@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128])
+@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128, "e\u0301" * 128])
 def test_an_admin_password_is_measured_in_characters(password: str) -> None:
     assert settings(admin_password=password).admin_password == SecretStr(password)
 
