@@ -1,14 +1,18 @@
 """Which passwords are taken, and their argon2id hashes. Hashing runs in threads, so these need an event loop."""
 
+import asyncio
 import re
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 from unicodedata import normalize
 
 import pytest
 
-from service.auth.passwords import PasswordHasher, common_passwords, weakness_of
+from service.auth import passwords
+from service.auth.passwords import AT_ONCE, PasswordHasher, common_passwords, weakness_of
 from service.settings import MAX_DECOMPOSED_LENGTH
 
 ALPHABET = "абвгдежз"
@@ -164,3 +168,29 @@ async def test_what_nobody_could_have_set_is_wrong(hasher: PasswordHasher, passw
 )
 async def test_what_is_no_hash_of_ours_matches_nothing(hasher: PasswordHasher, password_hash: str) -> None:
     assert not await hasher.verify("correct horse", password_hash)
+
+
+async def test_few_run_together_whatever_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, running, may_end = PasswordHasher(), list[int](), threading.Event()
+
+    def work(*_: object) -> bool:
+        running.append(threading.get_ident())
+        return may_end.wait(30)
+
+    monkeypatch.setattr(hasher, "_hash", SimpleNamespace(hash=work, verify=work))
+    monkeypatch.setattr(passwords, "weakness_of", work)
+    asked = [
+        asyncio.ensure_future(step)
+        for _ in range(5)
+        for step in (hasher.hash("correct horse"), hasher.verify("correct horse", "x"), hasher.weakness("x", "ada"))
+    ]
+
+    try:
+        async with asyncio.timeout(30):
+            while len(running) + hasher._limiter.statistics().tasks_waiting < len(asked):
+                await asyncio.sleep(0)
+        assert len(running) == AT_ONCE
+    finally:
+        may_end.set()
+    assert all(await asyncio.gather(*asked))
+    assert len(running) == len(asked)
