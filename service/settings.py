@@ -23,6 +23,9 @@ from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
+MIN_DISTINCT_BYTES = 8
+"""Of a secret: a random one has far more, one character or `changeme` again and again has fewer."""
+
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
@@ -288,6 +291,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"DOSSIER_SECRET_KEY has {len(secret)} bytes, {MIN_SECRET_BYTES} are needed: try `openssl rand -hex 32`"
             )
+        if secret is not None and len(set(secret)) < MIN_DISTINCT_BYTES:
+            raise ValueError("DOSSIER_SECRET_KEY can be guessed: try `openssl rand -hex 32`")
         if self.admin_password is not None:
             length = len(normalised_password(self.admin_password.get_secret_value()))
             if not MIN_PASSWORD_LENGTH <= length <= MAX_PASSWORD_LENGTH:

@@ -187,7 +187,7 @@ async def test_few_run_together_whatever_they_are_for(monkeypatch: pytest.Monkey
 
     try:
         async with asyncio.timeout(30):
-            while len(running) + hasher._limiter.statistics().tasks_waiting < len(asked):
+            while len(running) + hasher._limiter.statistics().tasks_waiting < len(asked):  # noqa: ASYNC110 - of threads
                 await asyncio.sleep(0)
         assert len(running) == AT_ONCE
     finally:
