@@ -4,6 +4,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from unicodedata import normalize
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -22,9 +23,15 @@ from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
+MIN_DISTINCT_BYTES = 8
+"""Of a secret: a random one has far more, one character or `changeme` again and again has fewer."""
+
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
+MAX_DECOMPOSED_LENGTH = 4
+"""How many characters become one at most when they are composed: U+1F82 is a letter and three marks."""
+
 SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
 
 KeyAlgorithm = Literal["EdDSA", "ES256", "RS256"]
@@ -39,6 +46,15 @@ def _check_scope_pattern(pattern: str) -> str:
 
 ScopePattern = Annotated[str, AfterValidator(_check_scope_pattern)]
 Word = Annotated[str, StringConstraints(pattern=r"^\S{1,512}$")]
+
+
+def normalised_password(text: str) -> str:
+    """The password in the one form in which it is measured, hashed and checked.
+
+    NFKC, as keyboards differ in how they write `é` (NIST SP 800-63B §3.1.1.2). What is too long in any form stays as it
+    is, as the time to normalise grows with the square of a text's length.
+    """
+    return text if len(text) > MAX_PASSWORD_LENGTH * MAX_DECOMPOSED_LENGTH else normalize("NFKC", text)
 
 
 def _split_url(url: str) -> SplitResult:
@@ -275,8 +291,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"DOSSIER_SECRET_KEY has {len(secret)} bytes, {MIN_SECRET_BYTES} are needed: try `openssl rand -hex 32`"
             )
+        if secret is not None and len(set(secret)) < MIN_DISTINCT_BYTES:
+            raise ValueError("DOSSIER_SECRET_KEY can be guessed: try `openssl rand -hex 32`")
         if self.admin_password is not None:
-            length = len(self.admin_password.get_secret_value())
+            length = len(normalised_password(self.admin_password.get_secret_value()))
             if not MIN_PASSWORD_LENGTH <= length <= MAX_PASSWORD_LENGTH:
                 raise ValueError(
                     f"DOSSIER_ADMIN_PASSWORD has {length} characters,"

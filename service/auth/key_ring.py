@@ -1,6 +1,8 @@
 """The service's own keys: which one signs, and which ones verify."""
 
+import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,9 @@ PUBLISHED_SECONDS = 15
 
 SETTLED_SECONDS = PUBLISHED_SECONDS + 2 * LOOK_SECONDS
 """How old a key is before it signs: by then every process, and whoever keeps the public keys, has seen it."""
+
+ONLY_OWNER = 0o600
+"""What a key's file may be used for."""
 
 MAX_KEY_BYTES = 65_536
 KID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -69,6 +74,23 @@ class KeyFile:
     stamp: tuple[int, ...]
     """What is another once the file is."""
 
+    @property
+    def settled_at(self) -> float:
+        """When everybody will have seen it, in seconds of the epoch."""
+        return self.since + SETTLED_SECONDS
+
+
+def signing_kids(files: Mapping[str, KeyFile]) -> list[str]:
+    """Those of the keys that have their private half."""
+    return sorted(kid for kid, file in files.items() if file.key.signing is not None)
+
+
+def signing_kid(files: Mapping[str, KeyFile], now: float) -> str | None:
+    """The key that signs: the newest by its name of those that everybody has seen; none has, then the newest."""
+    kids = signing_kids(files)
+    settled = [kid for kid in kids if files[kid].settled_at <= now]
+    return max(settled or kids, default=None)
+
 
 def read_key_files(
     folder: Path, known: Mapping[str, KeyFile] | None = None
@@ -98,7 +120,21 @@ def _read_key_file(path: Path, kid: str, known: KeyFile | None) -> KeyFile:
         return known
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_BYTES:
         raise UnusableKeyError(f"is no file of at most {MAX_KEY_BYTES} bytes")
-    return KeyFile(read_pem(kid, path.read_bytes()), status.st_ctime, stamp)
+    key = read_pem(kid, path.read_bytes())
+    _check_access(path, status, is_private=key.signing is not None)
+    return KeyFile(key, status.st_ctime, stamp)
+
+
+def _check_access(path: Path, status: os.stat_result, *, is_private: bool) -> None:
+    """Refuse a key that others may change, and a private one of our own that others may read. Raises UnusableKeyError.
+
+    As ssh has it: a file of another owner, such as a mounted secret of root's, must let others read it to be of use.
+    """
+    command = f"`chmod {ONLY_OWNER:o} {shlex.quote(str(path))}`"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnusableKeyError(f"can be changed by others than its owner: {command}")
+    if is_private and status.st_uid == os.geteuid() and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        raise UnusableKeyError(f"can be read by others than its owner: {command}")
 
 
 class KeyFolder:
@@ -123,9 +159,9 @@ class KeyFolder:
     def signing_key(self) -> Key:
         """The newest by its name of those that all others know by now."""
         self._look_after(LOOK_SECONDS)
-        signing = [file for _, file in sorted(self._files.items()) if file.key.signing is not None]
-        settled = [file for file in signing if self._clock() - file.since >= SETTLED_SECONDS]
-        return (settled or signing)[-1].key
+        kid = signing_kid(self._files, self._clock())
+        assert kid is not None  # without one that signs, the folder was not taken
+        return self._files[kid].key
 
     @property
     def public_keys(self) -> list[Key]:

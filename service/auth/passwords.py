@@ -9,7 +9,7 @@ from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from service.documents.values import LONE_SURROGATE
-from service.settings import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from service.settings import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, normalised_password
 
 MEMORY_KIB = 19 * 1024  # OWASP's smallest: 19 MiB, 2 passes, 1 lane
 AT_ONCE = 2
@@ -34,14 +34,15 @@ class PasswordHasher:
 
     async def hash(self, password: str) -> str:
         """The hash of a new password."""
-        return await to_thread.run_sync(self._hash.hash, password, limiter=self._limiter)
+        return await to_thread.run_sync(self._hash.hash, normalised_password(password), limiter=self._limiter)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
         """Whether it is the password; the same work where there is no hash, so that time tells nothing."""
-        if len(password) > MAX_PASSWORD_LENGTH:
+        normalised = normalised_password(password)
+        if len(normalised) > MAX_PASSWORD_LENGTH:
             return False
         is_right = await to_thread.run_sync(
-            self._verify, password, password_hash or self._nobodys, limiter=self._limiter
+            self._verify, normalised, password_hash or self._nobodys, limiter=self._limiter
         )
         return is_right and password_hash is not None
 
@@ -57,11 +58,14 @@ def weakness_of(password: str, username: str) -> str | None:
 
     Length and common passwords count, classes of characters do not (NIST SP 800-63B §3.1.1.2).
     """
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+    text = normalised_password(password)
+    if not MIN_PASSWORD_LENGTH <= len(text) <= MAX_PASSWORD_LENGTH:
         return f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
-    if LONE_SURROGATE.search(password):
+    if LONE_SURROGATE.search(text):
         return "a password is text, and a lone surrogate is no character"
-    stems = _stems(password.lower())
+    if len(set(text)) == 1 or not any(character.isprintable() and character != " " for character in text):
+        return "a password is not one character again and again, or blank"
+    stems = _stems(text.lower())
     if not stems.isdisjoint({username.lower(), SERVICE_NAME}):
         return "a password is not the name of the account or of the service, with or without digits behind it"
     if not stems.isdisjoint(common_passwords()):

@@ -132,6 +132,8 @@ def change_account(  # noqa: PLR0913 - its options are that many
     }
     if add and remove:
         raise CommandError("either --add or --remove")
+    if (add or remove) and (no_roles or no_scopes):
+        raise CommandError("--no-roles and --no-scopes leave nothing to --add to or to --remove from")
     if (no_roles and role) or (no_scopes and scope):
         raise CommandError("--no-roles and --no-scopes go without --role and --scope")
     if all(values is None for values in named.values()):

@@ -1,5 +1,8 @@
 """`dossier keys`: the key pairs that sign access tokens, in the folder of DOSSIER_KEYS_DIR."""
 
+import math
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +10,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.auth.key_ring import SETTLED_SECONDS, KeyFile, read_key_files
+from service.auth.key_ring import ONLY_OWNER, SETTLED_SECONDS, KeyFile, read_key_files, signing_kid, signing_kids
 from service.auth.keys import generate_key, private_pem, public_pem
 from service.cli.environment import read_settings
 from service.cli.output import draft_of
 from service.cli.terminal import CommandError, print_table, printable
 from service.settings import KeyAlgorithm
-
-ONLY_OWNER = 0o600
 
 app = typer.Typer(no_args_is_help=True, help="The key pairs that sign access tokens.")
 
@@ -43,7 +44,7 @@ def create_key(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"cannot make {folder}: {error.strerror}") from error
-    newest = max(_signing(_read(folder)[0]), default="")
+    newest = max(signing_kids(_read(folder)[0]), default="")
     kid = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     if kid <= newest:
         raise CommandError(f"{newest} would go on signing, as its name comes after {kid}")
@@ -56,14 +57,31 @@ def create_key(
 def list_keys() -> None:
     """Show which key signs, and which ones verify what they have signed before."""
     found, faults = _read(_folder())
-    newest = max(_signing(found), default=None)
     table = Table("kid", "algorithm", "use", "since")
     for kid, file in found.items():
-        use = "signs" if kid == newest else "verifies, could sign" if file.key.signing else "verifies"
-        table.add_row(kid, file.key.algorithm, use, f"{datetime.fromtimestamp(file.since, UTC):%Y-%m-%d %H:%M:%S}")
+        since = datetime.fromtimestamp(file.since, UTC)
+        table.add_row(kid, file.key.algorithm, _use(kid, found), f"{since:%Y-%m-%d %H:%M:%S}")
     for name, fault in faults.items():
         table.add_row(printable(name), "", fault, "")
     print_table(table)
+
+
+def _use(kid: str, found: Mapping[str, KeyFile]) -> str:
+    """What a key is for at this moment."""
+    if found[kid].key.signing is None:
+        return "verifies"
+    now = time.time()
+    present = signing_kid(found, now)
+    if kid == present:
+        return "signs"
+    if present is not None and kid > present and found[kid].settled_at > now:
+        return f"verifies, signs from {_clock_time(found[kid].settled_at)}"
+    return "verifies, could sign"
+
+
+def _clock_time(seconds: float) -> str:
+    """In UTC, as the kids and the list have it."""
+    return f"{datetime.fromtimestamp(math.ceil(seconds), UTC):%H:%M:%S}"
 
 
 @app.command("retire")
@@ -76,27 +94,46 @@ def retire_key(
 ) -> None:
     """Let a key sign no longer; what it has signed is good until it expires."""
     folder = _folder()
-    found, _ = _read(folder)
-    if kid not in found:
+    found, faults = _read(folder)
+    fault = faults.get(f"{kid}.pem")
+    if kid not in found and fault is None:
         raise CommandError(f"there is no key {printable(kid)!r} in {folder}")
-    if not [other for other in _signing(found) if other != kid]:
+    others = {other: file for other, file in found.items() if other != kid}
+    if not signing_kids(others):
         raise CommandError(f"no key would be left that signs: `dossier keys create` makes one before {kid} retires")
     path = folder / f"{kid}.pem"
     if now:
-        try:
-            path.unlink()
-        except OSError as error:
-            raise CommandError(f"cannot remove {path}: {error.strerror}") from error
+        _remove(path)
         print(f"{kid} is gone, and what it has signed is refused within seconds")
+    elif fault is not None:
+        raise CommandError(f"{path} {fault}; services go on with what they know of it, until --now removes it")
     elif found[kid].key.signing is None:
         print(f"{kid} has retired already; --now removes it")
     else:
-        public = found[kid].key.verifying
-        assert not isinstance(public, bytes)
-        with draft_of(path, ONLY_OWNER) as file:
-            file.write(public_pem(public))
+        _check_that_another_signs(kid, others)
+        _leave_public_half(path, found[kid])
         print(f"{kid} signs no longer; remove it with --now once what it has signed has expired")
 
 
-def _signing(files: dict[str, KeyFile]) -> list[str]:
-    return [kid for kid, file in files.items() if file.key.signing is not None]
+def _check_that_another_signs(kid: str, others: Mapping[str, KeyFile]) -> None:
+    """Refuse what would let a key sign that not everybody has seen. Raises CommandError."""
+    settled_at, other = min((others[other].settled_at, other) for other in signing_kids(others))
+    if settled_at > time.time():
+        raise CommandError(
+            f"{other} signs from {_clock_time(settled_at)} UTC, once everybody has seen it: {kid} can retire then,"
+            " or at once with --now"
+        )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise CommandError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _leave_public_half(path: Path, file: KeyFile) -> None:
+    public = file.key.verifying
+    assert not isinstance(public, bytes)
+    with draft_of(path, ONLY_OWNER) as draft:
+        draft.write(public_pem(public))

@@ -54,8 +54,8 @@ def printable(text: str) -> str:
 
 
 def ask_password(prompt: str = "Password: ") -> str:
-    """Asked for on a terminal; else one line of standard input."""
-    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    """Asked for on a terminal; else one line of standard input, which ends as Windows writes it too."""
+    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
 
 
 def print_table(table: Table) -> None:

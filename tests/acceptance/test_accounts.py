@@ -61,9 +61,9 @@ def test_a_disabled_account_may_do_nothing_until_it_is_enabled(service: Service,
 
 
 def test_a_new_password_takes_the_place_of_the_old(service: Service, shared_home: Home) -> None:
-    run(shared_home, "create", "changer", "--scope", "*", given=f"{PASSWORD}\n")
+    run(shared_home, "create", "changer", "--scope", "*", given=PASSWORD)  # and no end of line
 
-    said = run(shared_home, "password", "changer", given="пароль 小中 new\n")
+    said = run(shared_home, "password", "changer", given="пароль 小中 new\r\n")
 
     assert "пароль" not in said
     assert service.sign_in("changer", "пароль 小中 new").status_code == 200
@@ -99,6 +99,9 @@ def test_what_cannot_be_done_is_said_in_a_line(service: Service, shared_home: Ho
         (("change", "admin"), "", "say what to change"),
         (("change", "admin", "--role", "viewer", "--add", "--remove"), "", "either --add or --remove"),
         (("change", "admin", "--role", "viewer", "--no-roles"), "", "--no-roles"),
+        (("change", "admin", "--no-roles", "--remove"), "", "leave nothing"),
+        (("change", "admin", "--no-roles", "--scope", "*", "--add"), "", "leave nothing"),
+        (("change", "admin", "--no-scopes", "--add"), "", "leave nothing"),
         (("create", "admin", "--scope", "*"), f"{PASSWORD}\n", "username"),
         (("create", "a name", "--scope", "*"), f"{PASSWORD}\n", "username"),
         (("password", "nobody"), f"{PASSWORD}\n", "nobody"),

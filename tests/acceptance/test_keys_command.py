@@ -7,8 +7,8 @@ import httpx
 import jwt
 import pytest
 
-from service.auth.keys import generate_key, private_pem
 from tests.acceptance.process import PASSWORD, Home, Service, until
+from tests.key_files import write_key
 
 PUBLIC_URL = "https://dossier.example"
 
@@ -16,6 +16,17 @@ PUBLIC_URL = "https://dossier.example"
 def run(home: Home, folder: Path, *commands: str) -> list[tuple[int, str, str]]:
     """Status, output and errors of each, with the kids in it as the folder has them at that moment."""
     return home.run_in_turn([(["keys", *command.split()], "") for command in commands], keys_dir=folder)
+
+
+def settled(home: Home) -> Home:
+    """The same place, where everybody has seen a key as soon as it is made."""
+    return Home(home.directory, startup="import service.auth.key_ring as ring; ring.SETTLED_SECONDS = 0")
+
+
+def listed(output: str) -> list[list[str]]:
+    """The rows of `keys list`, without the times."""
+    rows = [line.split("│")[1:4] for line in output.splitlines() if "│" in line]
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def kids_in(folder: Path) -> list[str]:
@@ -26,7 +37,9 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
     folder = home.directory / "deep" / "keys"
 
     made = run(home, folder, "list", "create", "create --algorithm ES256", "create --algorithm RS256", "list")
+    [(status, _, line)] = run(home, folder, f"retire {kids_in(folder)[2]}")
 
+    assert (status, "once everybody has seen it" in line) == (1, True)
     assert [status for status, _, _ in made] == [1, 0, 0, 0, 0]
     assert "No such file" in made[0][2]
     first, second, third = kids_in(folder)
@@ -36,8 +49,7 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert b"PRIVATE KEY" in path.read_bytes()
         assert not any(line in f"{made}" for line in path.read_text().splitlines()), "no key is shown"
-    rows = [line.split("│")[1:4] for line in made[4][1].splitlines() if "│" in line]
-    assert [[cell.strip() for cell in row] for row in rows] == [
+    assert listed(made[4][1]) == [
         [first, "EdDSA", "verifies, could sign"],
         [second, "ES256", "verifies, could sign"],
         [third, "RS256", "signs"],
@@ -45,22 +57,25 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
     (folder / "broken.pem").write_text("nonsense")
 
     ended = run(
-        home, folder, f"retire {third}", f"retire {third}", f"retire --now {first}", f"retire {second}", "list",
-        f"retire --now {second}", "retire ../../secret", f"retire --now {third}", "create --algorithm HS256",
+        settled(home), folder, f"retire {third}", f"retire {third}", f"retire --now {first}", f"retire {second}",
+        "list", f"retire --now {second}", "retire ../../secret", f"retire --now {third}", "create --algorithm HS256",
+        "retire broken", "retire broken --now",
     )  # fmt: skip
 
-    assert [status for status, _, _ in ended] == [0, 0, 0, 1, 0, 1, 1, 0, 2]
+    assert [status for status, _, _ in ended] == [0, 0, 0, 1, 0, 1, 1, 0, 2, 1, 0]
     assert "retired already" in ended[1][1]
     assert "no key would be left" in ended[3][2]
     assert "no key would be left" in ended[5][2]
     assert "no PEM file" in ended[4][1]
-    assert kids_in(folder) == [second, "broken"]
+    assert "no PEM file" in ended[9][2]
+    assert "until --now removes it" in ended[9][2]
+    assert kids_in(folder) == [second]
 
 
 def test_a_key_that_would_never_sign_is_not_made(home: Home) -> None:
     folder = home.directory / "keys"
     folder.mkdir()
-    (folder / "zebra.pem").write_bytes(private_pem(generate_key("EdDSA")))
+    write_key(folder / "zebra.pem")
 
     [(status, _, line)] = run(home, folder, "create")
 

@@ -13,10 +13,11 @@ from joserfc.jwk import KeySet
 
 from service.api.dependencies import Services
 from service.auth.key_ring import KeyFolder
-from service.auth.keys import generate_key, private_pem, public_pem
+from service.auth.keys import generate_key, public_pem
 from service.auth.tokens import OwnAuthority, TokenSigner, TokenVerifier
 from service.settings import KeyAlgorithm
 from tests.conftest import CALLER_ID, ISSUER, client_of
+from tests.key_files import write_key
 
 METADATA = "/.well-known/oauth-authorization-server"
 JWKS = "/.well-known/jwks.json"
@@ -55,7 +56,7 @@ async def test_others_verify_our_tokens_with_what_is_published(
     app: FastAPI, services: Services, client: httpx.AsyncClient, tmp_path: Path, algorithm: KeyAlgorithm
 ) -> None:
     key = generate_key(algorithm)
-    (tmp_path / "2.pem").write_bytes(private_pem(key))
+    write_key(tmp_path / "2.pem", key)
     (tmp_path / "1.pem").write_bytes(public_pem(generate_key("EdDSA").public_key()))
     keys = KeyFolder(tmp_path)
     signer = TokenSigner(keys, ISSUER, 600)

@@ -22,6 +22,7 @@ from service.auth.key_ring import (
 from service.auth.keys import generate_key, private_pem, public_pem
 from service.auth.tokens import OwnAuthority, TokenSigner, TokenVerifier
 from service.errors import AuthenticationError, StartupError
+from tests.key_files import write_key
 from tests.unit.test_tokens import ACCOUNT, ISSUER, result_of
 
 
@@ -49,7 +50,9 @@ def add(tmp_path: Path) -> Callable[..., Path]:
     def add(kid: str, content: bytes | None = None) -> Path:
         path = tmp_path / f"{kid}.pem"
         draft = tmp_path / f".{kid}.part"
-        draft.write_bytes(private_pem(generate_key("EdDSA")) if content is None else content)
+        write_key(draft)
+        if content is not None:
+            draft.write_bytes(content)
         return draft.replace(path)
 
     return add
@@ -221,6 +224,14 @@ def empty_the_folder(folder: Path) -> None:
     (folder / "1.pem").unlink()
 
 
+def let_others_read_it(folder: Path) -> None:
+    (folder / "1.pem").chmod(0o644)
+
+
+def let_the_group_change_it(folder: Path) -> None:
+    (folder / "1.pem").chmod(0o620)
+
+
 def remove_the_folder(folder: Path) -> None:
     folder.rename(folder.with_name("elsewhere"))
 
@@ -240,6 +251,8 @@ def replace_the_folder(folder: Path) -> None:
         make_it_a_pipe,
         make_it_huge,
         empty_the_folder,
+        let_others_read_it,
+        let_the_group_change_it,
         remove_the_folder,
         replace_the_folder,
     ],
@@ -250,7 +263,7 @@ def test_what_breaks_later_is_logged_once_and_what_was_known_goes_on(
 ) -> None:
     place = tmp_path / "keys"
     place.mkdir()
-    (place / "1.pem").write_bytes(private_pem(generate_key("EdDSA")))
+    write_key(place / "1.pem")
     folder = open_folder(place, clock)
     known = folder.signing_key
 
@@ -272,6 +285,7 @@ def test_a_file_that_is_being_written_is_a_key_once_it_is_whole(
     folder = open_folder(tmp_path, clock)
     content = private_pem(generate_key("ES256"))
     path = tmp_path / "2.pem"
+    path.touch(0o600)
 
     for length in (0, 1, len(content) // 2, len(content) - 30):
         path.write_bytes(content[:length])
@@ -299,6 +313,55 @@ def test_a_start_is_refused_with_all_that_is_wrong(tmp_path: Path, add: Callable
     (line,) = str(caught.value).splitlines()
     assert all(name in line for name in ("1.pem", "3.pem", "a b.pem"))
     assert "2.pem" not in line
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700], ids=oct)
+def test_a_key_that_is_its_owner_s_alone_is_taken(add: Callable[..., Path], mode: int) -> None:
+    path = add("1")
+    path.chmod(mode)
+
+    assert KeyFolder(path.parent).signing_key.kid == "1"
+
+
+@pytest.mark.parametrize(
+    ("mode", "fault"),
+    [(0o640, "can be read"), (0o604, "can be read"), (0o660, "can be changed"), (0o602, "can be changed")],
+    ids=["group reads", "all read", "group writes", "all write"],
+)
+def test_a_key_that_others_get_at_stops_the_start_with_the_way_to_mend_it(
+    add: Callable[..., Path], mode: int, fault: str
+) -> None:
+    path = add("1")
+    path.chmod(mode)
+
+    with pytest.raises(StartupError, match=rf"1\.pem {fault} by others than its owner: `chmod 600 {path}`"):
+        KeyFolder(path.parent)
+
+
+def test_a_mounted_secret_of_another_owner_is_taken_unless_others_can_change_it(
+    add: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = add("1")
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    path.chmod(0o444)
+    assert KeyFolder(path.parent).signing_key.kid == "1"
+    path.chmod(0o664)
+    with pytest.raises(StartupError, match="can be changed"):
+        KeyFolder(path.parent)
+
+
+def test_everybody_may_read_a_public_half_but_nobody_put_another_in_its_place(
+    tmp_path: Path, add: Callable[..., Path]
+) -> None:
+    path = add("2", public_half(add("1")))
+
+    path.chmod(0o644)
+    assert KeyFolder(tmp_path).find("2") is not None
+    path.chmod(0o646)
+    with pytest.raises(StartupError, match=r"2\.pem can be changed"):
+        KeyFolder(tmp_path)
 
 
 def test_public_halves_alone_sign_nothing(tmp_path: Path, add: Callable[..., Path]) -> None:

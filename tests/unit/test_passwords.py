@@ -1,12 +1,21 @@
 """Which passwords are taken, and their argon2id hashes. Hashing runs in threads, so these need an event loop."""
 
+import asyncio
 import re
 import subprocess
 import sys
+import threading
+import time
+from types import SimpleNamespace
+from unicodedata import normalize
 
 import pytest
 
-from service.auth.passwords import PasswordHasher, common_passwords, weakness_of
+from service.auth import passwords
+from service.auth.passwords import AT_ONCE, PasswordHasher, common_passwords, weakness_of
+from service.settings import MAX_DECOMPOSED_LENGTH
+
+ALPHABET = "абвгдежз"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,7 @@ async def test_a_hash_costs_what_owasp_asks_for_and_has_its_own_salt(hasher: Pas
     assert first != second
 
 
-@pytest.mark.parametrize("password", ["", "x" * 7, "x" * 129, "ж" * 129])
+@pytest.mark.parametrize("password", ["", "correct", "correct" * 19, "ж" * 129, "cafe\u0301 x", "é" * 10_000])
 def test_a_password_out_of_bounds_is_refused(password: str) -> None:
     assert weakness_of(password, "ada") == "a password has 8 to 128 characters"
 
@@ -49,6 +58,62 @@ def test_what_everybody_tries_first_is_refused(password: str) -> None:
 @pytest.mark.parametrize("password", ["Dossier1", "DOSSIER2026", "ada.lovelace", "Ada.Lovelace7"])
 def test_names_are_refused(password: str) -> None:
     assert "not the name" in (weakness_of(password, "Ada.Lovelace") or "")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["x" * 8, "ж" * 128, "é" * 8, "e\u0301" * 8, "😀" * 8, " " * 8, "\u3000\t " * 8, "\u200b\0\xa0\u200d" * 2],
+    ids=ascii,
+)
+def test_one_character_again_and_again_or_none_that_shows_is_no_password(password: str) -> None:
+    assert "again and again" in (weakness_of(password, "ada") or "")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("café au lait", "cafe\u0301 au lait"),
+        ("\u1f82 and more", "α\u0313\u0300\u0345 and more"),
+        ("한글 비밀번호", "\u1112\u1161\u11ab\u1100\u1173\u11af 비밀번호"),
+        ("ｃorrect　horse", "correct horse"),
+        ("e\u0301" * 128, "é" * 128),
+    ],
+    ids=["accent", "three marks", "Hangul", "full width", "as long as may be"],
+)
+async def test_a_password_is_the_same_however_it_is_typed(hasher: PasswordHasher, one: str, other: str) -> None:
+    varied = one[:-1] + "?"
+
+    assert await hasher.verify(other, await hasher.hash(one))
+    assert not await hasher.verify(varied, await hasher.hash(other))
+
+
+@pytest.mark.parametrize("password", ["ｐａｓｓｗｏｒｄ", "Ｐassword２０２６", "ｄossier１"], ids=ascii)
+def test_what_everybody_tries_first_is_refused_however_it_is_typed(password: str) -> None:
+    assert weakness_of(password, "ada") is not None
+
+
+def test_the_length_is_that_of_what_is_hashed() -> None:
+    longest = "α\u0313\u0300\u0345β" * 64
+
+    assert weakness_of(longest, "ada") is None
+    assert weakness_of(longest + "γ", "ada") == "a password has 8 to 128 characters"
+    assert weakness_of("ﬃﬃﬃ", "ada") is None, "which is 9 letters"
+
+
+def test_no_character_is_made_of_more() -> None:
+    """So that what is too long to be normalised would be too long afterwards."""
+    characters = (chr(number) for number in range(sys.maxunicode + 1))
+
+    assert max(len(normalize("NFD", character)) for character in characters) == MAX_DECOMPOSED_LENGTH
+
+
+async def test_a_text_that_takes_long_to_normalise_is_refused_at_once(hasher: PasswordHasher) -> None:
+    marks = "a" + "\u0301\u0323" * 500_000
+    started = time.monotonic()
+
+    assert weakness_of(marks, "ada") == "a password has 8 to 128 characters"
+    assert not await hasher.verify(marks, None)
+    assert time.monotonic() - started < 5
 
 
 def test_a_lone_surrogate_is_no_text() -> None:
@@ -70,9 +135,9 @@ def test_the_list_is_there_only_while_it_is_looked_at() -> None:
 @pytest.mark.parametrize(
     "password",
     [
-        "x" * 8,
-        "x" * 128,
-        "😀" * 128,
+        ALPHABET,
+        "abcdefgh" * 16,
+        "😀🙃" * 64,
         "pass\0word",
         "pa ss wo rd ",
         "correct horse battery",
@@ -103,3 +168,29 @@ async def test_what_nobody_could_have_set_is_wrong(hasher: PasswordHasher, passw
 )
 async def test_what_is_no_hash_of_ours_matches_nothing(hasher: PasswordHasher, password_hash: str) -> None:
     assert not await hasher.verify("correct horse", password_hash)
+
+
+async def test_few_run_together_whatever_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, running, may_end = PasswordHasher(), list[int](), threading.Event()
+
+    def work(*_: object) -> bool:
+        running.append(threading.get_ident())
+        return may_end.wait(30)
+
+    monkeypatch.setattr(hasher, "_hash", SimpleNamespace(hash=work, verify=work))
+    monkeypatch.setattr(passwords, "weakness_of", work)
+    asked = [
+        asyncio.ensure_future(step)
+        for _ in range(5)
+        for step in (hasher.hash("correct horse"), hasher.verify("correct horse", "x"), hasher.weakness("x", "ada"))
+    ]
+
+    try:
+        async with asyncio.timeout(30):
+            while len(running) + hasher._limiter.statistics().tasks_waiting < len(asked):  # noqa: ASYNC110 - of threads
+                await asyncio.sleep(0)
+        assert len(running) == AT_ONCE
+    finally:
+        may_end.set()
+    assert all(await asyncio.gather(*asked))
+    assert len(running) == len(asked)

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from service.settings import Settings
 
-SECRET = "x" * 32
+SECRET = "a made-up key of 32 bytes and up"
 PRODUCTION = {
     "environment": "production",
     "secret_key": SECRET,
@@ -136,17 +136,27 @@ def test_a_short_secret_stops_the_start(secret: str) -> None:
     assert "DOSSIER_SECRET_KEY has" in fault_of(secret_key=secret)
 
 
-@pytest.mark.parametrize("secret", ["x" * 32, "ж" * 16])
+@pytest.mark.parametrize("secret", ["x" * 32, "0" * 64, "ab" * 16, "changeme" * 4, "secret" * 6, "password" * 4])
+def test_a_secret_that_can_be_guessed_stops_the_start(secret: str) -> None:
+    fault = fault_of(secret_key=secret)
+
+    assert "DOSSIER_SECRET_KEY can be guessed" in fault
+    assert secret not in fault
+
+
+@pytest.mark.parametrize(
+    "secret", ["correct horse battery staple and", "абвгдежзийклмноп", "5f0c2f9f6e8f4c1d9b7a3e2d1c0b9a88"]
+)
 def test_a_secret_is_measured_in_bytes(secret: str) -> None:
     assert settings(secret_key=secret).secret_key == SecretStr(secret)
 
 
-@pytest.mark.parametrize("password", ["x" * 7, "x" * 129])
+@pytest.mark.parametrize("password", ["x" * 7, "x" * 129, "e\u0301" * 7, "é" * 10_000], ids=len)
 def test_an_admin_password_out_of_bounds_stops_the_start(password: str) -> None:
     assert "8 to 128 are needed" in fault_of(admin_password=password)
 
 
-@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128])
+@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, "ж" * 128, "e\u0301" * 128])
 def test_an_admin_password_is_measured_in_characters(password: str) -> None:
     assert settings(admin_password=password).admin_password == SecretStr(password)
 

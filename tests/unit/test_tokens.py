@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.auth.key_ring import KeyFolder, KeyRing, SecretKeyRing
-from service.auth.keys import Key, PrivateKey, generate_key, private_pem, public_jwk, public_pem
+from service.auth.keys import Key, PrivateKey, generate_key, public_jwk, public_pem
 from service.auth.tokens import REQUIRED_CLAIMS, Caller, OwnAuthority, TokenSigner, TokenVerifier, invalid_token
 from service.errors import AuthenticationError
 from service.settings import KeyAlgorithm
+from tests.key_files import write_key
 
 ISSUER = "http://dossier.test"
 SECRET = "a secret key of the tests, of 32 bytes and more"
@@ -112,7 +113,7 @@ def realm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "HS256":
         return Realm(SecretKeyRing(SECRET))
     folder: Path = tmp_path_factory.mktemp("keys")
-    (folder / f"{KID}.pem").write_bytes(private_pem(new_key(request.param)))
+    write_key(folder / f"{KID}.pem", new_key(request.param))
     return Realm(KeyFolder(folder))
 
 
