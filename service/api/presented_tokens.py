@@ -119,7 +119,7 @@ async def _of_refresh_token(services: Services, token: RefreshToken, asker: Aske
     if session is None:
         return INACTIVE
     client_id = session.client_id if session.client_account_id else None
-    account = await services.accounts.find_active(session.account_id)
+    account = await services.standing.account_behind(session)
     if account is None or not asker.may_know(session.account_id, client_id):
         return INACTIVE
     present = set(allowed_scopes(account.patterns, services.scopes))

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from beanie import PydanticObjectId
 from bson import ObjectId
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -65,6 +66,13 @@ class Account(Record):
     scopes: Annotated[list[ScopePattern], Field(max_length=100)] = []
     """Patterns, beside those of its roles: `users:read`, `*:read`, `*`."""
     is_active: bool = True
+    epoch: Annotated[int, Hidden()] = 0
+    """How often all its sign-ins ended, by a new password or as it was disabled; those of an earlier one do not count.
+
+    A number and no moment: clocks of two services differ, and the times in tokens are whole seconds (RFC 7519 §2).
+    """
+    kept_session: Annotated[PydanticObjectId | None, Hidden()] = None
+    """The one session that is good beyond its epoch: its own person changed the password in it."""
 
     @property
     def patterns(self) -> list[str]:
@@ -204,21 +212,31 @@ class Accounts:
         return _presented(stored)
 
     async def update(
-        self, present: Presented, fields: Mapping[str, Any], password: str | None = None
+        self,
+        present: Presented,
+        fields: Mapping[str, Any],
+        password: str | None = None,
+        *,
+        kept_session: str | None = None,
     ) -> Presented | None:
         """The account with these fields, and this password; None if it is no longer what `present` says.
 
+        A new password, or that it is disabled, ends by the same write all its sign-ins but `kept_session`.
         Raises LastAdminError.
         """
         values = {**fields, "updated_at": now()}
+        counts = {"revision": 1}
         if password is not None:
             values["password_hash"] = await self._passwords.hash(password)
+        if password is not None or not fields.get("is_active", True):
+            values["kept_session"] = ObjectId(kept_session) if kept_session else None
+            counts["epoch"] = 1
         place = at_revision(present["id"], frozenset({revision_of(present)}))
 
         async def write(session: AsyncClientSession | None = None) -> dict[str, Any] | None:
             return await self._collection.find_one_and_update(
                 place,
-                {"$set": values, "$inc": {"revision": 1}},
+                {"$set": values, "$inc": counts},
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )

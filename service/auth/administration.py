@@ -139,7 +139,7 @@ class Administration:
                 return present if await self._accounts.remove(present) else None
 
         gone = await self._settle(account_id, revisions, write)
-        await self._standing.end_sessions(str(gone["id"]))
+        self._standing.forget_account(str(gone["id"]))
         await self._note("account_deleted", by.actor, gone)
 
     async def change_own_password(
@@ -157,12 +157,12 @@ class Administration:
             faults = [*_member_faults(body), *await self._own_password_faults(body, present, actor, throttle)]
             if faults:
                 raise ValidationFailedError(faults)
-            return await self._accounts.update(present, {}, body["new_password"])
+            return await self._accounts.update(present, {}, body["new_password"], kept_session=session_id)
 
         if not isinstance(body, dict):
             raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
         account = await self._settle(actor.account_id or "", None, write)
-        await self._changed(actor, account, ["password"], kept_session=session_id)
+        await self._changed(actor, account, ["password"])
 
     async def _own_password_faults(
         self, body: Mapping[str, Any], present: Presented, actor: Actor, throttle: SignInThrottle
@@ -193,11 +193,7 @@ class Administration:
             await asyncio.sleep(random.uniform(0, attempt * PAUSE_SECONDS))  # noqa: S311 - so that one gets ahead
         raise WriteConflictError("Try again when fewer others are changing it.")
 
-    async def _changed(
-        self, actor: Actor, account: Presented, changed: Sequence[str], *, kept_session: str | None = None
-    ) -> None:
-        if "password" in changed or not account["is_active"]:
-            await self._standing.end_sessions(str(account["id"]), but=kept_session)
+    async def _changed(self, actor: Actor, account: Presented, changed: Sequence[str]) -> None:
         self._standing.forget_account(str(account["id"]))
         action: Action = "password_changed" if list(changed) == ["password"] else "account_changed"
         await self._note(action, actor, account, changed=list(changed))

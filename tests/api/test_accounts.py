@@ -33,7 +33,7 @@ def become(services: Services, anonymous: httpx.AsyncClient) -> Become:
     """Says whose token, with which scopes, the next requests have."""
 
     def change(account: Account, scopes: Iterable[str]) -> None:
-        token = services.signer.issue(str(account.id), account.username, "tests", list(scopes))
+        token = services.signer.issue(str(account.id), account.username, "tests", list(scopes), epoch=account.epoch)
         anonymous.headers["Authorization"] = f"Bearer {token}"
 
     return change
@@ -606,18 +606,18 @@ async def test_no_password_and_no_secret_is_told_or_kept(
         await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[0]}),
         await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[1]}),
         await client.post(ACCOUNTS_PATH, json={"username": "a b", "password": canaries[2], "passwrd": canaries[2]}),
-        await client.patch(address(CALLER_ID), json={"password": canaries[3]}),
         await client.post(
             ACCOUNTS_PATH, content=f'{{"password": "{canaries[4]}"', headers={"Content-Type": "application/json"}
         ),
     ]
     robot = await client.post(ACCOUNTS_PATH, json={"username": "robot", "kind": "client"})
     secret = robot.json()["client_secret"]
-    become(await services.accounts.get("ada"), [])
+    answers.append(await client.patch(address(CALLER_ID), json={"password": canaries[3]}))
     for current, new in ((canaries[5], canaries[4]), (canaries[0], canaries[1]), (canaries[1], "dossier7")):
+        become(await services.accounts.get("ada"), [])
         answers.append(await client.put(MY_PASSWORD, json={"current_password": current, "new_password": new}))
 
-    assert [answer.status_code for answer in answers] == [201, 409, 422, 200, 422, 422, 204, 422]
+    assert [answer.status_code for answer in answers] == [201, 409, 422, 422, 200, 422, 204, 422]
     output = capfd.readouterr()
     stored = str(await Account.get_pymongo_collection().find({}).to_list())
     stored += str(await AuditEvent.get_pymongo_collection().find({}).to_list())
@@ -626,7 +626,7 @@ async def test_no_password_and_no_secret_is_told_or_kept(
         assert secret not in text
 
 
-async def test_a_change_and_its_audit_are_one_write_each_and_sessions_end_by_another(
+async def test_a_change_and_its_audit_are_one_write_each(
     client: httpx.AsyncClient, recorder: CommandRecorder, services: Services
 ) -> None:
     account = await create(client)
@@ -636,7 +636,7 @@ async def test_a_change_and_its_audit_are_one_write_each_and_sessions_end_by_ano
         (lambda: client.patch(address(account), json={"roles": ["viewer"]}), ["findAndModify", "insert"]),
         (lambda: client.patch(address(account), json={"roles": ["viewer"]}), []),
         (lambda: client.get(address(account)), []),
-        (lambda: client.delete(address(account)), ["delete", "update", "insert"]),
+        (lambda: client.delete(address(account)), ["delete", "insert"]),
     ]
     for send, expected in steps:
         recorder.commands.clear()
