@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from beanie import PydanticObjectId
 from bson import ObjectId
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -15,7 +15,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from service.auth.last_admin import is_admin, unless_last_admin
 from service.auth.passwords import PasswordHasher
-from service.auth.scopes import Role, patterns_of
+from service.auth.scopes import ROLES, Role, patterns_of
 from service.documents.base import Hidden, Record, now, unique
 from service.documents.registry import DocumentType
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
@@ -55,6 +55,10 @@ ScopePattern = Annotated[
 ]
 
 
+RoleName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(ROLES)}, mode="validation")]
+"""Read whatever it says, as it may be of another release or by hand; given to an account only if it is a Role."""
+
+
 class Account(Record):
     """Somebody, or some program, that may sign in."""
 
@@ -62,7 +66,7 @@ class Account(Record):
     kind: AccountKind = "person"
     """A `client` is a program, which signs in by client credentials (RFC 6749 §4.4)."""
     password_hash: Annotated[str, Hidden()]
-    roles: Annotated[list[Role], Field(max_length=20)] = []
+    roles: Annotated[list[RoleName], Field(max_length=20)] = []
     scopes: Annotated[list[ScopePattern], Field(max_length=100)] = []
     """Patterns, beside those of its roles: `users:read`, `*:read`, `*`."""
     is_active: bool = True
@@ -184,6 +188,7 @@ class Accounts:
             fields = validate_body(ACCOUNTS.whole, {name: value for name, value in body.items() if name != "password"})
         except ValidationFailedError as error:
             faults += error.faults
+        faults += _role_faults(body.get("roles"), present)
         if "password" in body:
             faults += await self.password_faults(body["password"], str(body.get("username")), "/password")
         elif present is None:
@@ -272,6 +277,17 @@ class Accounts:
     async def _find(self, username: str) -> Account | None:
         with operation(self._timeout_seconds):
             return await Account.find_one({"username": {"$eq": username}})
+
+
+def _role_faults(roles: Any, present: Presented | None) -> list[Fault]:
+    """Roles that there are not, unless they are just those that the account has."""
+    if not isinstance(roles, list) or (present is not None and roles == present.get("roles")):
+        return []
+    return [
+        Fault("literal_error", f"the roles are {', '.join(ROLES)}", f"/roles/{position}")
+        for position, role in enumerate(roles)
+        if isinstance(role, str) and role not in ROLES
+    ]
 
 
 def _presented(stored: Mapping[str, Any]) -> Presented:

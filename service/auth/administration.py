@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 from service.auth.accounts import ACCOUNTS, Accounts
-from service.auth.scopes import ROLES, allowed_scopes, covers, patterns_of
+from service.auth.scopes import allowed_scopes, covers, patterns_of
 from service.auth.standing import Standing
 from service.auth.throttle import SignInThrottle
 from service.documents.json_text import dump_json
@@ -231,8 +231,8 @@ def _refuse_mightier(by: Administrator, present: Presented) -> None:
 def _refuse_more(by: Administrator, fields: Mapping[str, Any]) -> None:
     """No roles and scopes that the caller could not use themselves."""
     granted = {
-        **{f"/roles/{position}": ROLES[role] for position, role in enumerate(fields["roles"])},
-        **{f"/scopes/{position}": (pattern,) for position, pattern in enumerate(fields["scopes"])},
+        **{f"/roles/{position}": patterns_of([role], ()) for position, role in enumerate(fields["roles"])},
+        **{f"/scopes/{position}": [pattern] for position, pattern in enumerate(fields["scopes"])},
     }
     faults = [
         Fault("exceeds_authority", f"this allows more than the caller may: {' '.join(patterns)}", pointer)

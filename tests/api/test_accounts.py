@@ -598,6 +598,34 @@ async def test_a_disabled_account_is_served_no_longer(
         client.headers["Authorization"] = administrator
 
 
+async def test_a_role_that_this_release_does_not_know_says_nothing_and_is_in_nobodys_way(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    account, roles = await create(client), ["viewer", "owner"]
+    await Account.get_pymongo_collection().update_one({"username": "ada"}, {"$set": {"roles": roles}})
+
+    form = {"grant_type": "password", "username": "ada", "password": PASSWORD}
+    signed_in = await client.post("/api/v1/auth/token", data=form)
+    headers = {"Authorization": f"Bearer {signed_in.json()['access_token']}"}
+    me = (await client.get("/api/v1/auth/me", headers=headers)).json()
+    assert me["roles"] == roles
+    assert set(me["scopes"]) == {scope for scope in services.scopes if scope.endswith(":read")}
+    assert [one.roles for one in await services.accounts.list() if one.username == "ada"] == [roles]
+    assert (await client.get(ACCOUNTS_PATH, params={"roles": "owner"})).json()["items"][0]["username"] == "ada"
+
+    changed = await client.patch(address(account), json={"scopes": ["items:write"]})
+    assert (changed.status_code, changed.json()["roles"]) == (200, roles)
+    assert (await client.patch(address(account), json=changed.json())).status_code == 200
+    for named in (["owner"], ["viewer", "editor", "owner"]):
+        refused = await client.patch(address(account), json={"roles": named})
+        assert refused.status_code == 422
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == [f"/roles/{len(named) - 1}"]
+    assert (await client.patch(address(account), json={"is_active": False})).json()["roles"] == roles
+    assert (await client.post("/api/v1/auth/token", data=form)).status_code == 400
+    assert (await client.patch(address(account), json={"roles": ["viewer"]})).json()["roles"] == ["viewer"]
+    assert (await client.delete(address(account))).status_code == 204
+
+
 async def test_no_password_and_no_secret_is_told_or_kept(
     client: httpx.AsyncClient, services: Services, become: Become, capfd: pytest.CaptureFixture[str]
 ) -> None:
