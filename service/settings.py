@@ -23,6 +23,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+DEFAULT_CLIENT = "dossier"
+"""What a client is called that does not say who it is; so no account has this name."""
+
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
 SCOPE_PATTERN = r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z]+))$"
@@ -35,6 +38,12 @@ def _check_scope_pattern(pattern: str) -> str:
     if not re.fullmatch(SCOPE_PATTERN, pattern):
         raise ValueError("must be a scope or a pattern: users:read, *:read, users:*, *")
     return pattern
+
+
+def _check_username(username: str) -> str:
+    if username == DEFAULT_CLIENT:
+        raise ValueError(f"must not be {DEFAULT_CLIENT}, which stands for clients without a name")
+    return username
 
 
 ScopePattern = Annotated[str, AfterValidator(_check_scope_pattern)]
@@ -152,7 +161,7 @@ class Settings(BaseSettings):
     trusted_issuers: Annotated[tuple[TrustedIssuer, ...] | None, NoDecode] = None
     """Whose access tokens are taken too: a JSON list of `issuer`, `audience`, `jwks`, `scopes` and more."""
 
-    admin_username: str = Field(default="admin", pattern=USERNAME_PATTERN)
+    admin_username: Annotated[str, AfterValidator(_check_username)] = Field(default="admin", pattern=USERNAME_PATTERN)
     """Name of the account that is made when there is none."""
 
     admin_password: SecretStr | None = None

@@ -23,6 +23,8 @@ CLIENT_ID = re.compile(rf"[\x20-\x7e]{{0,{MAX_NAME_LENGTH}}}")
 UNKNOWN_NAME = "(unknown)"
 """In the audit trail, of whoever is no account; with its brackets it is no account's name."""
 
+SECRET_NEEDED = "The client's id and secret are needed."  # noqa: S105 - a message
+
 Form = Mapping[str, str]
 
 
@@ -52,8 +54,9 @@ def needed(form: Form, *names: str) -> list[str]:
 
 
 async def client_of(request: Request, form: Form) -> Client:
-    """The client that asks, authenticated if it is a confidential one (RFC 6749 §2.3).
+    """The client that asks, authenticated if it shows a secret (RFC 6749 §2.3).
 
+    One that shows none may still be a confidential one: what it asks for tells whether it had to.
     Raises InvalidClientError, and TokenRequestError for what is no way to say who one is.
     """
     client_id, secret = _credentials(request, form)
@@ -64,8 +67,6 @@ async def client_of(request: Request, form: Form) -> Client:
         if account is None:
             raise InvalidClientError("The client's id or its secret is wrong, or it is disabled.")
         return Client(client_id, account)
-    if await services_of(request).accounts.is_client(client_id):
-        raise InvalidClientError("This client has to send its secret.")
     return Client(client_id)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.api.clients import Form, needed, note_sign_in, prove
+from service.api.clients import SECRET_NEEDED, Form, needed, note_sign_in, prove
 from service.api.dependencies import actor_of, services_of
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken
@@ -39,6 +39,8 @@ async def by_password(request: Request, form: Form, client: Client) -> Grant:
     account = await prove(request, "person", username, password, client.name)
     if account is None:
         raise TokenRequestError("invalid_grant", WRONG_PASSWORD)
+    if client.account is None and await services.accounts.is_client(client.name):
+        raise InvalidClientError(SECRET_NEEDED)
     scopes = await _sign_in_scopes(request, form, account, client)
     token = await services.sessions.start(account, client, scopes)
     await note_sign_in(request, account, client)
@@ -48,7 +50,7 @@ async def by_password(request: Request, form: Form, client: Client) -> Grant:
 async def by_client_credentials(request: Request, form: Form, client: Client) -> Grant:
     """Of a program for itself (§4.4). Raises TokenRequestError."""
     if client.account is None:
-        raise InvalidClientError("A client's id and secret are needed.")
+        raise InvalidClientError(SECRET_NEEDED)
     scopes = await _sign_in_scopes(request, form, client.account, client)
     await note_sign_in(request, client.account, client)
     return Grant(client.account, client.name, scopes)
@@ -67,6 +69,8 @@ async def by_refresh_token(request: Request, form: Form, client: Client) -> Gran
     session = await services.sessions.find_usable(token)
     if session is None:
         raise await _refusal_of(request, token)
+    if client.has_yet_to_prove(session):
+        raise InvalidClientError(SECRET_NEEDED)
     account = await services.standing.account_behind(session)
     if account is None or not client.owns(session):
         raise TokenRequestError("invalid_grant", WRONG_TOKEN)

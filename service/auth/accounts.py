@@ -19,7 +19,7 @@ from service.auth.scopes import ROLES, Role, patterns_of
 from service.documents.base import Hidden, Record, now, unique
 from service.documents.registry import DocumentType
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
-from service.settings import SCOPE_PATTERN, USERNAME_PATTERN
+from service.settings import DEFAULT_CLIENT, SCOPE_PATTERN, USERNAME_PATTERN
 from service.store.failures import operation
 from service.store.repository import Presented, at_revision, new_document, revision_of
 from service.store.schemas import validate_body
@@ -189,6 +189,8 @@ class Accounts:
         except ValidationFailedError as error:
             faults += error.faults
         faults += _role_faults(body.get("roles"), present)
+        if present is None and body.get("username") == DEFAULT_CLIENT:
+            faults.append(Fault("reserved_username", "this name stands for clients that have none", "/username"))
         if "password" in body:
             faults += await self.password_faults(body["password"], str(body.get("username")), "/password")
         elif present is None:

@@ -13,9 +13,9 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken, RefreshTokenMaker
 from service.documents.base import index, now
+from service.settings import DEFAULT_CLIENT
 from service.store.failures import operation
 
-DEFAULT_CLIENT = "dossier"
 GRACE_SECONDS = 10
 """How long the token used last may come again, as the answer to its use may have been lost."""
 
@@ -60,7 +60,7 @@ class Session(Document):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The program that asks (RFC 6749 §2.1): a confidential one has proved its account, a public one says a name."""
+    """The program that asks (RFC 6749 §2.1): a confidential one has proved its account, any other only says a name."""
 
     client_id: str | None = None
     """None where it has not said."""
@@ -80,6 +80,11 @@ class Client:
         """Whether the session's tokens were issued to it. Who does not say who they are may be any public client."""
         is_named = self.client_id in {None, session.client_id}
         return is_named and self.account_id == session.client_account_id
+
+    def has_yet_to_prove(self, session: Session) -> bool:
+        """Whether it says to be the confidential client of this session, and has not shown its secret."""
+        is_named = self.client_id == session.client_id
+        return is_named and self.account is None and session.client_account_id is not None
 
 
 class Sessions:

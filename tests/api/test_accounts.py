@@ -140,6 +140,10 @@ async def test_a_client_gets_a_secret_that_is_shown_once(client: httpx.AsyncClie
                 "/pass": "unknown_field",
             },
         ),
+        (
+            {"username": "dossier", "kind": "client", "password": PASSWORD, "roles": ["king"]},
+            {"/username": "reserved_username", "/roles/0": "literal_error"},
+        ),
         ({"username": "ada\n", "password": PASSWORD}, {"/username": "invalid_username"}),
         (
             {"username": {"$ne": None}, "password": PASSWORD},
@@ -234,6 +238,15 @@ async def test_what_a_patch_may_not_make_of_it(client: httpx.AsyncClient, patch:
     assert response.status_code == 422, response.text
     assert {fault["pointer"]: fault["code"] for fault in response.json()["errors"]} == faults
     assert (await client.get(address(account))).json() == account
+
+
+async def test_an_account_that_had_the_name_of_nameless_clients_before_can_be_changed(
+    client: httpx.AsyncClient,
+) -> None:
+    account = await create(client)
+    await Account.get_pymongo_collection().update_one({"username": "ada"}, {"$set": {"username": "dossier"}})
+
+    assert (await client.patch(address(account), json={"is_active": False})).status_code == 200
 
 
 async def test_a_stale_tag_and_a_strange_one(client: httpx.AsyncClient) -> None:
