@@ -70,6 +70,17 @@ async def client_of(request: Request, form: Form) -> Client:
     return Client(client_id)
 
 
+async def refuse_unproved(request: Request, client: Client) -> None:
+    """Nobody signs in by a confidential client that has not shown its secret. Raises InvalidClientError.
+
+    That there is one of this name is public (RFC 6749 §2.2); who tries names is throttled and on record all the same.
+    """
+    is_unproved = client.client_id is not None and client.account is None
+    if is_unproved and await services_of(request).accounts.is_client(client.name):
+        await prove(request, "client", client.name, "", client.name)
+        raise InvalidClientError(SECRET_NEEDED)
+
+
 def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
     """A client's id and secret, by HTTP Basic or in the form; an empty one is none (RFC 6749 §2.3.1)."""
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")

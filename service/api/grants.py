@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.api.clients import SECRET_NEEDED, Form, needed, note_sign_in, prove
+from service.api.clients import SECRET_NEEDED, Form, needed, note_sign_in, prove, refuse_unproved
 from service.api.dependencies import actor_of, services_of
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken
@@ -39,8 +39,7 @@ async def by_password(request: Request, form: Form, client: Client) -> Grant:
     account = await prove(request, "person", username, password, client.name)
     if account is None:
         raise TokenRequestError("invalid_grant", WRONG_PASSWORD)
-    if client.account is None and await services.accounts.is_client(client.name):
-        raise InvalidClientError(SECRET_NEEDED)
+    await refuse_unproved(request, client)
     scopes = await _sign_in_scopes(request, form, account, client)
     token = await services.sessions.start(account, client, scopes)
     await note_sign_in(request, account, client)
