@@ -10,7 +10,8 @@ from fastapi import Request
 from service.api.bodies import media_type_of, read_body
 from service.api.dependencies import actor_of, address_of, services_of
 from service.auth.accounts import Account, AccountKind
-from service.auth.sessions import Client
+from service.auth.sessions import Client, Session
+from service.auth.throttle import Subject, note_exhausted
 from service.errors import InvalidClientError, TokenRequestError
 
 FORM = "application/x-www-form-urlencoded"
@@ -106,8 +107,9 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
     All names and secrets that come to OAuth2's endpoints come through here. Raises TooManyAttemptsError.
     """
     services = services_of(request)
+    exhausted: list[Subject] = []
     account = await services.throttle.attempt(
-        name, address_of(request), lambda: services.accounts.authenticate(name, secret, kind)
+        name, address_of(request), lambda: services.accounts.authenticate(name, secret, kind), exhausted.append
     )
     if account is None:
         reason = "invalid_client" if kind == "client" else "invalid_grant"
@@ -116,6 +118,7 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
         client = client_id if is_known or client_id != name else None
         actor = actor_of(request, name if is_known else UNKNOWN_NAME, client)
         await services.audit.note("sign_in", actor, "refused", reason=reason)
+        await note_exhausted(services.audit, actor, exhausted)
     return account
 
 
@@ -123,3 +126,10 @@ async def note_sign_in(request: Request, account: Account, client: Client, reaso
     """Write into the audit trail that an account got a token, or why it got none though it proved itself."""
     actor = actor_of(request, account.username, client.name, str(account.id))
     await services_of(request).audit.note("sign_in", actor, "refused" if reason else "done", reason=reason)
+
+
+async def note_refused_refresh(request: Request, session: Session, client: Client, reason: str) -> None:
+    """Write down that somebody had a refresh token and got nothing for it. `client` is who showed it."""
+    client_id = session.client_id if client.owns(session) else client.name
+    actor = actor_of(request, session.account, client_id, session.account_id)
+    await services_of(request).audit.note("sign_in", actor, "refused", reason=reason)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.api.clients import SECRET_NEEDED, Form, needed, note_sign_in, prove, refuse_unproved
-from service.api.dependencies import actor_of, services_of
+from service.api.clients import SECRET_NEEDED, Form, needed, note_refused_refresh, note_sign_in, prove, refuse_unproved
+from service.api.dependencies import services_of
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken
 from service.auth.scopes import allowed_scopes
@@ -67,17 +67,19 @@ async def by_refresh_token(request: Request, form: Form, client: Client) -> Gran
         raise TokenRequestError("invalid_grant", WRONG_TOKEN)
     session = await services.sessions.find_usable(token)
     if session is None:
-        raise await _refusal_of(request, token)
+        raise await _refusal_of(request, token, client)
     if client.has_yet_to_prove(session):
+        await note_refused_refresh(request, session, client, "invalid_client")
         raise InvalidClientError(SECRET_NEEDED)
     account = await services.standing.account_behind(session)
     if account is None or not client.owns(session):
+        await note_refused_refresh(request, session, client, "invalid_grant")
         raise TokenRequestError("invalid_grant", WRONG_TOKEN)
     present = set(allowed_scopes(account.patterns, services.scopes))
     scopes = _narrowed([scope for scope in session.scopes if scope in present], form)
     successor = await services.sessions.rotate(token)
     if successor is None:
-        raise await _refusal_of(request, token)
+        raise await _refusal_of(request, token, client)
     return Grant(account, session.client_id, scopes, successor)
 
 
@@ -105,12 +107,11 @@ def _narrowed(allowed: Sequence[str], form: Form) -> list[str]:
     return granted
 
 
-async def _refusal_of(request: Request, token: RefreshToken) -> TokenRequestError:
+async def _refusal_of(request: Request, token: RefreshToken, client: Client) -> TokenRequestError:
     """Why a token of ours is not usable: if that is because it was used before, its session ends (RFC 9700 §4.14.2)."""
     services = services_of(request)
     session = await services.sessions.revoke_reused(token)
     if session is not None:
         services.standing.forget(str(token.session_id))
-        actor = actor_of(request, session.account, session.client_id, session.account_id)
-        await services.audit.note("sign_in", actor, "refused", reason="refresh_token_reused")
+        await note_refused_refresh(request, session, client, "refresh_token_reused")
     return TokenRequestError("invalid_grant", WRONG_TOKEN)

@@ -13,7 +13,7 @@ import orjson
 from service.auth.accounts import ACCOUNTS, Accounts
 from service.auth.scopes import allowed_scopes, covers, patterns_of
 from service.auth.standing import Standing
-from service.auth.throttle import SignInThrottle
+from service.auth.throttle import SignInThrottle, Subject, note_exhausted
 from service.documents.json_text import dump_json
 from service.documents.values import pointer_to
 from service.errors import (
@@ -173,9 +173,13 @@ class Administration:
             faults += await self._accounts.password_faults(body["new_password"], username, "/new_password")
         if type(current) is not str:
             return faults
-        known = await throttle.attempt(username, actor.address, lambda: self._accounts.authenticate(username, current))
+        exhausted: list[Subject] = []
+        known = await throttle.attempt(
+            username, actor.address, lambda: self._accounts.authenticate(username, current), exhausted.append
+        )
         if known is None:
             await self._note("password_changed", actor, present, outcome="refused", reason="wrong_password")
+            await note_exhausted(self._audit, actor, exhausted)
             faults.append(Fault("wrong_password", "this is not the current password", "/current_password"))
         return faults
 
