@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from service.api.dependencies import Services
 from service.auth.accounts import ACCOUNTS, Account
+from service.auth.administration import Administration
 from service.auth.last_admin import ADMINS, LOCKS, is_admin
 from service.auth.scopes import ACCOUNTS_ADMIN, ROLES, Role, allowed_scopes
-from service.store.audit_records import AuditEvent
+from service.store.audit_records import AuditEvent, AuditTrail
 from tests.accounts import change_account
-from tests.conftest import CALLER_ID, CommandRecorder
+from tests.conftest import CALLER_ID, CommandRecorder, client_of
 
 ACCOUNTS_PATH = "/api/v1/accounts"
 MY_PASSWORD = "/api/v1/auth/me/password"
@@ -432,6 +436,38 @@ async def test_a_token_for_less_hands_out_less(
     assert (await grant("*")).status_code == 403
     assert (await grant("users:read")).status_code == 200
     assert (await anonymous.patch(address(root.id), json={"password": OTHER_PASSWORD})).status_code == 403
+
+
+async def test_who_was_disabled_elsewhere_hands_out_nothing_more(
+    anonymous: httpx.AsyncClient, services: Services, become: Become
+) -> None:
+    clerk = await services.accounts.create("clerk", PASSWORD, ["*:read", "accounts:admin"])
+    target = await services.accounts.create("target", PASSWORD)
+    become(clerk, services.scopes)
+    grant = {"roles": ["viewer"]}
+    assert (await anonymous.patch(address(target.id), json=grant)).status_code == 200
+    await Account.get_pymongo_collection().update_one({"_id": clerk.id}, {"$set": {"is_active": False}})
+
+    refused = await anonymous.patch(address(target.id), json={"scopes": ["users:read"]})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "exceeds_authority"), "though it is remembered"
+
+
+async def test_a_deletion_that_cannot_be_written_down_is_logged_whole(
+    client: httpx.AsyncClient, app: FastAPI, services: Services
+) -> None:
+    account = await create(client)
+    headers = {"Authorization": client.headers["Authorization"]}
+    hasty = AuditTrail(services.settings.audit_days, 0.000_001)
+    repository = services.records[ACCOUNTS.name]
+    administration = Administration(services.accounts, repository, services.standing, hasty)
+    async with client_of(app, replace(services, administration=administration)) as other:
+        with capture_logs() as lines:
+            response = await other.delete(address(account), headers=headers)
+
+    assert response.status_code == 204
+    [whole] = [line["audit"] for line in lines if "audit" in line]
+    assert (whole["action"], whole["target"], whole["account"]) == ("account_deleted", "ada", "tester")
 
 
 async def test_the_mightier_are_left_alone(anonymous: httpx.AsyncClient, services: Services, become: Become) -> None:
