@@ -27,6 +27,9 @@ MIN_DISTINCT_BYTES = 8
 """Of a secret: a random one has far more, one character or `changeme` again and again has fewer."""
 
 USERNAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+DEFAULT_CLIENT = "dossier"
+"""What a client is called that does not say who it is; so no account has this name."""
+
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 128
 MAX_DECOMPOSED_LENGTH = 4
@@ -42,6 +45,12 @@ def _check_scope_pattern(pattern: str) -> str:
     if not re.fullmatch(SCOPE_PATTERN, pattern):
         raise ValueError("must be a scope or a pattern: users:read, *:read, users:*, *")
     return pattern
+
+
+def _check_username(username: str) -> str:
+    if username == DEFAULT_CLIENT:
+        raise ValueError(f"must not be {DEFAULT_CLIENT}, which stands for clients without a name")
+    return username
 
 
 ScopePattern = Annotated[str, AfterValidator(_check_scope_pattern)]
@@ -168,7 +177,7 @@ class Settings(BaseSettings):
     trusted_issuers: Annotated[tuple[TrustedIssuer, ...] | None, NoDecode] = None
     """Whose access tokens are taken too: a JSON list of `issuer`, `audience`, `jwks`, `scopes` and more."""
 
-    admin_username: str = Field(default="admin", pattern=USERNAME_PATTERN)
+    admin_username: Annotated[str, AfterValidator(_check_username)] = Field(default="admin", pattern=USERNAME_PATTERN)
     """Name of the account that is made when there is none."""
 
     admin_password: SecretStr | None = None

@@ -109,7 +109,7 @@ def _token_response(services: Services, grant: Grant) -> Response:
     session_id = str(refresh_token.session_id) if refresh_token else None
     body = {
         "access_token": services.signer.issue(
-            str(account.id), account.username, grant.client, grant.scopes, session_id
+            str(account.id), account.username, grant.client, grant.scopes, session_id, epoch=account.epoch
         ),
         "token_type": "Bearer",
         "expires_in": services.signer.lifetime_seconds,

@@ -10,7 +10,8 @@ from fastapi import Request
 from service.api.bodies import media_type_of, read_body
 from service.api.dependencies import actor_of, address_of, services_of
 from service.auth.accounts import Account, AccountKind
-from service.auth.sessions import Client
+from service.auth.sessions import Client, Session
+from service.auth.throttle import Subject, note_exhausted
 from service.errors import InvalidClientError, TokenRequestError
 
 FORM = "application/x-www-form-urlencoded"
@@ -22,6 +23,8 @@ CLIENT_ID = re.compile(rf"[\x20-\x7e]{{0,{MAX_NAME_LENGTH}}}")
 
 UNKNOWN_NAME = "(unknown)"
 """In the audit trail, of whoever is no account; with its brackets it is no account's name."""
+
+SECRET_NEEDED = "The client's id and secret are needed."  # noqa: S105 - a message
 
 Form = Mapping[str, str]
 
@@ -52,8 +55,9 @@ def needed(form: Form, *names: str) -> list[str]:
 
 
 async def client_of(request: Request, form: Form) -> Client:
-    """The client that asks, authenticated if it is a confidential one (RFC 6749 §2.3).
+    """The client that asks, authenticated if it shows a secret (RFC 6749 §2.3).
 
+    One that shows none may still be a confidential one: what it asks for tells whether it had to.
     Raises InvalidClientError, and TokenRequestError for what is no way to say who one is.
     """
     client_id, secret = _credentials(request, form)
@@ -64,9 +68,18 @@ async def client_of(request: Request, form: Form) -> Client:
         if account is None:
             raise InvalidClientError("The client's id or its secret is wrong, or it is disabled.")
         return Client(client_id, account)
-    if await services_of(request).accounts.is_client(client_id):
-        raise InvalidClientError("This client has to send its secret.")
     return Client(client_id)
+
+
+async def refuse_unproved(request: Request, client: Client) -> None:
+    """Nobody signs in by a confidential client that has not shown its secret. Raises InvalidClientError.
+
+    That there is one of this name is public (RFC 6749 §2.2); who tries names is throttled and on record all the same.
+    """
+    is_unproved = client.client_id is not None and client.account is None
+    if is_unproved and await services_of(request).accounts.is_client(client.name):
+        await prove(request, "client", client.name, "", client.name)
+        raise InvalidClientError(SECRET_NEEDED)
 
 
 def _credentials(request: Request, form: Form) -> tuple[str | None, str | None]:
@@ -94,8 +107,9 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
     All names and secrets that come to OAuth2's endpoints come through here. Raises TooManyAttemptsError.
     """
     services = services_of(request)
+    exhausted: list[Subject] = []
     account = await services.throttle.attempt(
-        name, address_of(request), lambda: services.accounts.authenticate(name, secret, kind)
+        name, address_of(request), lambda: services.accounts.authenticate(name, secret, kind), exhausted.append
     )
     if account is None:
         reason = "invalid_client" if kind == "client" else "invalid_grant"
@@ -104,6 +118,7 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
         client = client_id if is_known or client_id != name else None
         actor = actor_of(request, name if is_known else UNKNOWN_NAME, client)
         await services.audit.note("sign_in", actor, "refused", reason=reason)
+        await note_exhausted(services.audit, actor, exhausted)
     return account
 
 
@@ -111,3 +126,10 @@ async def note_sign_in(request: Request, account: Account, client: Client, reaso
     """Write into the audit trail that an account got a token, or why it got none though it proved itself."""
     actor = actor_of(request, account.username, client.name, str(account.id))
     await services_of(request).audit.note("sign_in", actor, "refused" if reason else "done", reason=reason)
+
+
+async def note_refused_refresh(request: Request, session: Session, client: Client, reason: str) -> None:
+    """Write down that somebody had a refresh token and got nothing for it. `client` is who showed it."""
+    client_id = session.client_id if client.owns(session) else client.name
+    actor = actor_of(request, session.account, client_id, session.account_id)
+    await services_of(request).audit.note("sign_in", actor, "refused", reason=reason)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.api.clients import Form, needed, note_sign_in, prove
-from service.api.dependencies import actor_of, services_of
+from service.api.clients import SECRET_NEEDED, Form, needed, note_refused_refresh, note_sign_in, prove, refuse_unproved
+from service.api.dependencies import services_of
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken
 from service.auth.scopes import allowed_scopes
@@ -30,20 +30,18 @@ class Grant:
 
 
 async def by_password(request: Request, form: Form, client: Client) -> Grant:
-    """Of a person (§4.3). Raises TokenRequestError."""
+    """Of a person (§4.3). Raises TokenRequestError.
+
+    Of an account that is changed meanwhile the session is of its earlier epoch, and does not count.
+    """
     services = services_of(request)
     username, password = needed(form, "username", "password")
     account = await prove(request, "person", username, password, client.name)
     if account is None:
         raise TokenRequestError("invalid_grant", WRONG_PASSWORD)
+    await refuse_unproved(request, client)
     scopes = await _sign_in_scopes(request, form, account, client)
     token = await services.sessions.start(account, client, scopes)
-    present = await services.accounts.find_active(str(account.id))
-    if present is None or present.password_hash != account.password_hash:
-        # Whoever changed it meanwhile ended all sessions, but maybe before this one was there.
-        await services.sessions.revoke(token.session_id)
-        await note_sign_in(request, account, client, "invalid_grant")
-        raise TokenRequestError("invalid_grant", WRONG_PASSWORD)
     await note_sign_in(request, account, client)
     return Grant(account, client.name, scopes, token)
 
@@ -51,7 +49,7 @@ async def by_password(request: Request, form: Form, client: Client) -> Grant:
 async def by_client_credentials(request: Request, form: Form, client: Client) -> Grant:
     """Of a program for itself (§4.4). Raises TokenRequestError."""
     if client.account is None:
-        raise InvalidClientError("A client's id and secret are needed.")
+        raise InvalidClientError(SECRET_NEEDED)
     scopes = await _sign_in_scopes(request, form, client.account, client)
     await note_sign_in(request, client.account, client)
     return Grant(client.account, client.name, scopes)
@@ -69,15 +67,19 @@ async def by_refresh_token(request: Request, form: Form, client: Client) -> Gran
         raise TokenRequestError("invalid_grant", WRONG_TOKEN)
     session = await services.sessions.find_usable(token)
     if session is None:
-        raise await _refusal_of(request, token)
-    account = await services.accounts.find_active(session.account_id)
+        raise await _refusal_of(request, token, client)
+    if client.has_yet_to_prove(session):
+        await note_refused_refresh(request, session, client, "invalid_client")
+        raise InvalidClientError(SECRET_NEEDED)
+    account = await services.standing.account_behind(session)
     if account is None or not client.owns(session):
+        await note_refused_refresh(request, session, client, "invalid_grant")
         raise TokenRequestError("invalid_grant", WRONG_TOKEN)
     present = set(allowed_scopes(account.patterns, services.scopes))
     scopes = _narrowed([scope for scope in session.scopes if scope in present], form)
     successor = await services.sessions.rotate(token)
     if successor is None:
-        raise await _refusal_of(request, token)
+        raise await _refusal_of(request, token, client)
     return Grant(account, session.client_id, scopes, successor)
 
 
@@ -105,12 +107,11 @@ def _narrowed(allowed: Sequence[str], form: Form) -> list[str]:
     return granted
 
 
-async def _refusal_of(request: Request, token: RefreshToken) -> TokenRequestError:
+async def _refusal_of(request: Request, token: RefreshToken, client: Client) -> TokenRequestError:
     """Why a token of ours is not usable: if that is because it was used before, its session ends (RFC 9700 §4.14.2)."""
     services = services_of(request)
     session = await services.sessions.revoke_reused(token)
     if session is not None:
         services.standing.forget(str(token.session_id))
-        actor = actor_of(request, session.account, session.client_id, session.account_id)
-        await services.audit.note("sign_in", actor, "refused", reason="refresh_token_reused")
+        await note_refused_refresh(request, session, client, "refresh_token_reused")
     return TokenRequestError("invalid_grant", WRONG_TOKEN)

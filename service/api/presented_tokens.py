@@ -7,11 +7,12 @@ from typing import Any, Self
 
 from fastapi import Request
 
+from service.api.clients import SECRET_NEEDED
 from service.api.dependencies import Services, actor_of, services_of
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken
 from service.auth.scopes import ACCOUNTS_ADMIN, allowed_scopes
-from service.auth.sessions import Client
+from service.auth.sessions import Client, Session
 from service.auth.tokens import Caller, claims_of
 from service.errors import AuthenticationError, InvalidClientError, TokenRequestError
 
@@ -23,11 +24,9 @@ TOKEN_CLAIMS = ("iss", "aud", "sub", "client_id", "username", "jti", "iat", "exp
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who wants to know of a token: they may of their own account's, and with `accounts:admin` of all."""
+    """Who wants to know of a token: of their account, of what it got for others, and with `accounts:admin` of all."""
 
     account_id: str
-    client_id: str | None = None
-    """Of a client, which may know of tokens that were issued to it for others, too."""
     is_admin: bool = False
 
     @classmethod
@@ -38,11 +37,15 @@ class Asker:
     @classmethod
     def of_client(cls, account: Account) -> Self:
         """A client that has proved itself."""
-        return cls(str(account.id), account.username, is_admin=bool(allowed_scopes(account.patterns, [ACCOUNTS_ADMIN])))
+        return cls(str(account.id), is_admin=bool(allowed_scopes(account.patterns, [ACCOUNTS_ADMIN])))
 
-    def may_know(self, account_id: str, client_id: str | None) -> bool:
-        """Whether of a token for this account, issued by us to this client."""
-        return self.is_admin or account_id == self.account_id or (client_id is not None and client_id == self.client_id)
+    def may_know(self, account_id: str, session: Session | None = None) -> bool:
+        """Whether of a token for this account, and of this session.
+
+        A client is told by its account: its name may have been a public client's before.
+        """
+        client_account_id = session.client_account_id if session else None
+        return self.is_admin or self.account_id in {account_id, client_account_id}
 
 
 async def revoke(request: Request, text: str, client: Client) -> None:
@@ -62,7 +65,7 @@ async def revoke(request: Request, text: str, client: Client) -> None:
         await _end_session(request, caller.session_id, client)
         return
     if client.account is None:
-        raise InvalidClientError("The client's id and secret are needed.")
+        raise InvalidClientError(SECRET_NEEDED)
     if client.account_id != caller.account_id:
         raise _issued_to_another()
     if await services.standing.revoke_token(caller.token_id, claims_of(text)["exp"]):
@@ -75,6 +78,8 @@ async def _end_session(request: Request, session_id: str, client: Client) -> Non
     session = await services.sessions.find(session_id)
     if session is None:
         return
+    if client.has_yet_to_prove(session):
+        raise InvalidClientError(SECRET_NEEDED)
     if not client.owns(session):
         raise _issued_to_another()
     services.standing.forget(session_id)
@@ -98,7 +103,10 @@ async def introspect(request: Request, text: str, asker: Asker) -> Mapping[str, 
 
 async def _of_access_token(services: Services, text: str, asker: Asker) -> Mapping[str, Any]:
     caller = await _verified(services, text)
-    if caller is None or not asker.may_know(caller.account_id, None if caller.issuer else caller.client_id):
+    if caller is None:
+        return INACTIVE
+    session = await services.sessions.find(caller.session_id) if caller.session_id else None
+    if not asker.may_know(caller.account_id, session):
         return INACTIVE
     try:
         caller = await services.standing.check(caller)
@@ -118,9 +126,8 @@ async def _of_refresh_token(services: Services, token: RefreshToken, asker: Aske
     session = await services.sessions.find_usable(token)
     if session is None:
         return INACTIVE
-    client_id = session.client_id if session.client_account_id else None
-    account = await services.accounts.find_active(session.account_id)
-    if account is None or not asker.may_know(session.account_id, client_id):
+    account = await services.standing.account_behind(session)
+    if account is None or not asker.may_know(session.account_id, session):
         return INACTIVE
     present = set(allowed_scopes(account.patterns, services.scopes))
     return {

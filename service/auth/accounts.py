@@ -5,8 +5,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from beanie import PydanticObjectId
 from bson import ObjectId
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -14,11 +15,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from service.auth.last_admin import is_admin, unless_last_admin
 from service.auth.passwords import PasswordHasher
-from service.auth.scopes import Role, patterns_of
+from service.auth.scopes import ROLES, Role, patterns_of
 from service.documents.base import Hidden, Record, now, unique
 from service.documents.registry import DocumentType
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
-from service.settings import SCOPE_PATTERN, USERNAME_PATTERN
+from service.settings import DEFAULT_CLIENT, SCOPE_PATTERN, USERNAME_PATTERN
 from service.store.failures import operation
 from service.store.repository import Presented, at_revision, new_document, revision_of
 from service.store.schemas import validate_body
@@ -54,6 +55,10 @@ ScopePattern = Annotated[
 ]
 
 
+RoleName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(ROLES)}, mode="validation")]
+"""Read whatever it says, as it may be of another release or by hand; given to an account only if it is a Role."""
+
+
 class Account(Record):
     """Somebody, or some program, that may sign in."""
 
@@ -61,10 +66,17 @@ class Account(Record):
     kind: AccountKind = "person"
     """A `client` is a program, which signs in by client credentials (RFC 6749 §4.4)."""
     password_hash: Annotated[str, Hidden()]
-    roles: Annotated[list[Role], Field(max_length=20)] = []
+    roles: Annotated[list[RoleName], Field(max_length=20)] = []
     scopes: Annotated[list[ScopePattern], Field(max_length=100)] = []
     """Patterns, beside those of its roles: `users:read`, `*:read`, `*`."""
     is_active: bool = True
+    epoch: Annotated[int, Hidden()] = 0
+    """How often all its sign-ins ended, by a new password or as it was disabled; those of an earlier one do not count.
+
+    A number and no moment: clocks of two services differ, and the times in tokens are whole seconds (RFC 7519 §2).
+    """
+    kept_session: Annotated[PydanticObjectId | None, Hidden()] = None
+    """The one session that is good beyond its epoch: its own person changed the password in it."""
 
     @property
     def patterns(self) -> list[str]:
@@ -176,6 +188,9 @@ class Accounts:
             fields = validate_body(ACCOUNTS.whole, {name: value for name, value in body.items() if name != "password"})
         except ValidationFailedError as error:
             faults += error.faults
+        faults += _role_faults(body.get("roles"), present)
+        if present is None and body.get("username") == DEFAULT_CLIENT:
+            faults.append(Fault("reserved_username", "this name stands for clients that have none", "/username"))
         if "password" in body:
             faults += await self.password_faults(body["password"], str(body.get("username")), "/password")
         elif present is None:
@@ -204,21 +219,31 @@ class Accounts:
         return _presented(stored)
 
     async def update(
-        self, present: Presented, fields: Mapping[str, Any], password: str | None = None
+        self,
+        present: Presented,
+        fields: Mapping[str, Any],
+        password: str | None = None,
+        *,
+        kept_session: str | None = None,
     ) -> Presented | None:
         """The account with these fields, and this password; None if it is no longer what `present` says.
 
+        A new password, or that it is disabled, ends by the same write all its sign-ins but `kept_session`.
         Raises LastAdminError.
         """
         values = {**fields, "updated_at": now()}
+        counts = {"revision": 1}
         if password is not None:
             values["password_hash"] = await self._passwords.hash(password)
+        if password is not None or not fields.get("is_active", True):
+            values["kept_session"] = ObjectId(kept_session) if kept_session else None
+            counts["epoch"] = 1
         place = at_revision(present["id"], frozenset({revision_of(present)}))
 
         async def write(session: AsyncClientSession | None = None) -> dict[str, Any] | None:
             return await self._collection.find_one_and_update(
                 place,
-                {"$set": values, "$inc": {"revision": 1}},
+                {"$set": values, "$inc": counts},
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
@@ -254,6 +279,17 @@ class Accounts:
     async def _find(self, username: str) -> Account | None:
         with operation(self._timeout_seconds):
             return await Account.find_one({"username": {"$eq": username}})
+
+
+def _role_faults(roles: Any, present: Presented | None) -> list[Fault]:
+    """Roles that there are not, unless they are just those that the account has."""
+    if not isinstance(roles, list) or (present is not None and roles == present.get("roles")):
+        return []
+    return [
+        Fault("literal_error", f"the roles are {', '.join(ROLES)}", f"/roles/{position}")
+        for position, role in enumerate(roles)
+        if isinstance(role, str) and role not in ROLES
+    ]
 
 
 def _presented(stored: Mapping[str, Any]) -> Presented:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import orjson
 
 from service.auth.accounts import ACCOUNTS, Accounts
-from service.auth.scopes import ROLES, allowed_scopes, covers, patterns_of
+from service.auth.scopes import allowed_scopes, covers, patterns_of
 from service.auth.standing import Standing
-from service.auth.throttle import SignInThrottle
+from service.auth.throttle import SignInThrottle, Subject, note_exhausted
 from service.documents.json_text import dump_json
 from service.documents.values import pointer_to
 from service.errors import (
@@ -139,7 +139,7 @@ class Administration:
                 return present if await self._accounts.remove(present) else None
 
         gone = await self._settle(account_id, revisions, write)
-        await self._standing.end_sessions(str(gone["id"]))
+        self._standing.forget_account(str(gone["id"]))
         await self._note("account_deleted", by.actor, gone)
 
     async def change_own_password(
@@ -157,12 +157,12 @@ class Administration:
             faults = [*_member_faults(body), *await self._own_password_faults(body, present, actor, throttle)]
             if faults:
                 raise ValidationFailedError(faults)
-            return await self._accounts.update(present, {}, body["new_password"])
+            return await self._accounts.update(present, {}, body["new_password"], kept_session=session_id)
 
         if not isinstance(body, dict):
             raise ValidationFailedError([Fault("object_expected", "a JSON object is expected", "")])
         account = await self._settle(actor.account_id or "", None, write)
-        await self._changed(actor, account, ["password"], kept_session=session_id)
+        await self._changed(actor, account, ["password"])
 
     async def _own_password_faults(
         self, body: Mapping[str, Any], present: Presented, actor: Actor, throttle: SignInThrottle
@@ -173,9 +173,13 @@ class Administration:
             faults += await self._accounts.password_faults(body["new_password"], username, "/new_password")
         if type(current) is not str:
             return faults
-        known = await throttle.attempt(username, actor.address, lambda: self._accounts.authenticate(username, current))
+        exhausted: list[Subject] = []
+        known = await throttle.attempt(
+            username, actor.address, lambda: self._accounts.authenticate(username, current), exhausted.append
+        )
         if known is None:
             await self._note("password_changed", actor, present, outcome="refused", reason="wrong_password")
+            await note_exhausted(self._audit, actor, exhausted)
             faults.append(Fault("wrong_password", "this is not the current password", "/current_password"))
         return faults
 
@@ -193,11 +197,7 @@ class Administration:
             await asyncio.sleep(random.uniform(0, attempt * PAUSE_SECONDS))  # noqa: S311 - so that one gets ahead
         raise WriteConflictError("Try again when fewer others are changing it.")
 
-    async def _changed(
-        self, actor: Actor, account: Presented, changed: Sequence[str], *, kept_session: str | None = None
-    ) -> None:
-        if "password" in changed or not account["is_active"]:
-            await self._standing.end_sessions(str(account["id"]), but=kept_session)
+    async def _changed(self, actor: Actor, account: Presented, changed: Sequence[str]) -> None:
         self._standing.forget_account(str(account["id"]))
         action: Action = "password_changed" if list(changed) == ["password"] else "account_changed"
         await self._note(action, actor, account, changed=list(changed))
@@ -235,8 +235,8 @@ def _refuse_mightier(by: Administrator, present: Presented) -> None:
 def _refuse_more(by: Administrator, fields: Mapping[str, Any]) -> None:
     """No roles and scopes that the caller could not use themselves."""
     granted = {
-        **{f"/roles/{position}": ROLES[role] for position, role in enumerate(fields["roles"])},
-        **{f"/scopes/{position}": (pattern,) for position, pattern in enumerate(fields["scopes"])},
+        **{f"/roles/{position}": patterns_of([role], ()) for position, role in enumerate(fields["roles"])},
+        **{f"/scopes/{position}": [pattern] for position, pattern in enumerate(fields["scopes"])},
     }
     faults = [
         Fault("exceeds_authority", f"this allows more than the caller may: {' '.join(patterns)}", pointer)

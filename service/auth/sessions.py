@@ -13,9 +13,9 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken, RefreshTokenMaker
 from service.documents.base import index, now
+from service.settings import DEFAULT_CLIENT
 from service.store.failures import operation
 
-DEFAULT_CLIENT = "dossier"
 GRACE_SECONDS = 10
 """How long the token used last may come again, as the answer to its use may have been lost."""
 
@@ -29,8 +29,12 @@ class Session(Document):
     account: str
     """The account's name when it signed in."""
     client_id: str
+    epoch: int = 0
+    """Of the account, when it proved to be itself."""
     client_account_id: str | None = None
     """Of a confidential client its account: it has to prove again to be it."""
+    client_epoch: int | None = None
+    """Of that account."""
     scopes: list[str]
     """What the sign-in got; a refresh gets no more."""
     token_hash: str
@@ -56,7 +60,7 @@ class Session(Document):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The program that asks (RFC 6749 §2.1): a confidential one has proved its account, a public one says a name."""
+    """The program that asks (RFC 6749 §2.1): a confidential one has proved its account, any other only says a name."""
 
     client_id: str | None = None
     """None where it has not said."""
@@ -76,6 +80,11 @@ class Client:
         """Whether the session's tokens were issued to it. Who does not say who they are may be any public client."""
         is_named = self.client_id in {None, session.client_id}
         return is_named and self.account_id == session.client_account_id
+
+    def has_yet_to_prove(self, session: Session) -> bool:
+        """Whether it says to be the confidential client of this session, and has not shown its secret."""
+        is_named = self.client_id == session.client_id
+        return is_named and self.account is None and session.client_account_id is not None
 
 
 class Sessions:
@@ -97,7 +106,9 @@ class Sessions:
             account_id=str(account.id),
             account=account.username,
             client_id=client.name,
+            epoch=account.epoch,
             client_account_id=client.account_id,
+            client_epoch=client.account.epoch if client.account else None,
             scopes=list(scopes),
             token_hash=token.hash,
             created_at=started_at,
@@ -155,14 +166,6 @@ class Sessions:
     async def revoke(self, session_id: str | ObjectId) -> Session | None:
         """End a session, if it was still open."""
         return await self._revoke_one({"_id": ObjectId(session_id), **_is_open()})
-
-    async def revoke_all(self, account_id: str, *, but: str | None = None) -> int:
-        """End all sessions of an account, and of a client those of others by it, but one; how many those were."""
-        theirs = {"$or": [{"account_id": account_id}, {"client_account_id": account_id}]}
-        kept = {"_id": {"$ne": ObjectId(but)}} if but else {}
-        with operation(self._timeout_seconds):
-            result = await Session.get_pymongo_collection().update_many({**theirs, **kept, **_is_open()}, REVOCATION)
-        return result.modified_count
 
     async def _revoke_one(self, condition: Mapping[str, Any]) -> Session | None:
         with operation(self._timeout_seconds):

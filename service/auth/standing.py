@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple
 from beanie import Document
 from pymongo import ASCENDING, IndexModel
 
-from service.auth.accounts import Accounts
+from service.auth.accounts import Account, Accounts
 from service.auth.scopes import allowed_scopes
-from service.auth.sessions import Sessions
+from service.auth.sessions import Session, Sessions
 from service.auth.tokens import LEEWAY_SECONDS, Caller, invalid_token
 from service.store.failures import operation
 
@@ -41,7 +41,8 @@ class RevokedToken(Document):
 class _Remembered(NamedTuple):
     """What was found of a session, or of a token without one."""
 
-    account_id: str
+    account_ids: frozenset[str]
+    """Of the account, and of the client that acts for it."""
     allowed: frozenset[str]
     """The scopes that its account may have."""
     good_until: float
@@ -79,16 +80,22 @@ class Standing:
         if known is None or known.good_until <= self._clock():
             self._remembered.pop(key, None)
             good_until = self._clock() + RECHECK_SECONDS
-            known = _Remembered(caller.account_id, await self._ask(caller), good_until)
+            known = _Remembered(*await self._ask(caller), good_until)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = known
         return caller if caller.scopes <= known.allowed else replace(caller, scopes=caller.scopes & known.allowed)
 
-    async def end_sessions(self, account_id: str, *, but: str | None = None) -> None:
-        """End all sessions of an account but one: for one that is disabled, deleted, or given a new password."""
-        await self._sessions.revoke_all(account_id, but=but)
-        self.forget_account(account_id)
+    async def account_behind(self, session: Session) -> Account | None:
+        """Who signed in; None if that counts no longer, as all sign-ins of theirs or of the client have ended since."""
+        account = await self._accounts.find_active(session.account_id)
+        if account is None or (session.epoch != account.epoch and session.id != account.kept_session):
+            return None
+        if session.client_account_id is not None:
+            client = await self._accounts.find_active(session.client_account_id)
+            if client is None or session.client_epoch != client.epoch:
+                return None
+        return account
 
     async def revoke_token(self, token_id: str, expires_at: int) -> bool:
         """Refuse a token that has no session until it expires, in seconds since 1970; whether that was news."""
@@ -106,22 +113,31 @@ class Standing:
 
     def forget_account(self, account_id: str) -> None:
         """Ask the database again of all that goes back to this account."""
-        for key in [key for key, known in self._remembered.items() if known.account_id == account_id]:
+        for key in [key for key, known in self._remembered.items() if account_id in known.account_ids]:
             self.forget(key)
 
-    async def _ask(self, caller: Caller) -> frozenset[str]:
-        account = await self._accounts.find_active(caller.account_id)
+    async def _ask(self, caller: Caller) -> tuple[frozenset[str], frozenset[str]]:
+        """The accounts that the caller goes back to, and the scopes that are allowed."""
+        ids = {caller.account_id}
+        if caller.session_id is None:
+            account = await self._account_of_token(caller)
+        else:
+            session = await self._sessions.find(caller.session_id)
+            account = None if session is None else await self.account_behind(session)
+            if session is not None and session.client_account_id is not None:
+                ids.add(session.client_account_id)
         if account is None:
-            raise invalid_token("The account is disabled.")
-        if not await self._is_unrevoked(caller):
-            raise invalid_token("The token was revoked.")
-        return frozenset(allowed_scopes(account.patterns, self._known))
+            raise invalid_token("The sign-in has ended, or the account is disabled.")
+        return frozenset(ids), frozenset(allowed_scopes(account.patterns, self._known))
 
-    async def _is_unrevoked(self, caller: Caller) -> bool:
-        if caller.session_id is not None:
-            return await self._sessions.find(caller.session_id) is not None
+    async def _account_of_token(self, caller: Caller) -> Account | None:
+        """Of a token without a session."""
+        account = await self._accounts.find_active(caller.account_id)
+        if account is None or caller.epoch != account.epoch:
+            return None
         with operation(self._timeout_seconds):
-            return await RevokedToken.find_one({"_id": caller.token_id}) is None
+            is_revoked = await RevokedToken.find_one({"_id": caller.token_id}) is not None
+        return None if is_revoked else account
 
 
 def _key_of(caller: Caller) -> str:

@@ -2,15 +2,17 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
-from typing import TypeVar
+from typing import Literal, TypeVar
 from weakref import WeakValueDictionary
 
+from service.auth.accounts import ACCOUNTS
 from service.errors import TooManyAttemptsError
+from service.store.audit_records import Actor, AuditTrail
 from service.store.quotas import Claim, Quota, Quotas
 
 TURNS = 4
@@ -25,6 +27,8 @@ IPV6_PREFIX = 64
 """Bits of an address: the rest of it, everybody chooses freely."""
 
 T = TypeVar("T")
+Subject = Literal["account", "address"]
+"""What has to wait."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,8 @@ class _Attempt:
     """One that is under way, and does not count until it is said to have failed."""
 
     has_failed: bool = False
+    was_last: bool = False
+    """Whether it used its quota up: true of one in a window."""
 
 
 class SignInThrottle:
@@ -47,21 +53,33 @@ class SignInThrottle:
         self._per_address = Quota(per_address, window_seconds)
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def attempt(self, account: str, address: str | None, check: Callable[[], Awaitable[T | None]]) -> T | None:
+    async def attempt(
+        self,
+        account: str,
+        address: str | None,
+        check: Callable[[], Awaitable[T | None]],
+        when_exhausted: Callable[[Subject], None] = lambda _subject: None,
+    ) -> T | None:
         """What `check` finds; None is a failure. `account` is whatever name was given, whether or not there is one.
 
+        `when_exhausted` is told what has to wait from now on, once a window.
         Raises TooManyAttemptsError, and DatabaseUnavailableError where nothing can be counted.
         """
         # The account first: an attempt that is refused for its account takes nothing from others at its address.
-        keys = [(account_key(account), self._per_account)]
+        quotas: dict[Subject, tuple[str, Quota]] = {"account": (account_key(account), self._per_account)}
         if address is not None:
-            keys.append((address_key(address), self._per_address))
+            quotas["address"] = (address_key(address), self._per_address)
         async with AsyncExitStack() as stack:
-            attempts = [await stack.enter_async_context(self._attempt(key, quota)) for key, quota in keys]
+            attempts = {
+                subject: await stack.enter_async_context(self._attempt(*place)) for subject, place in quotas.items()
+            }
             found = await check()
-            for attempt in attempts:
+            for attempt in attempts.values():
                 attempt.has_failed = found is None
-            return found
+        for subject, attempt in attempts.items():
+            if attempt.was_last:
+                when_exhausted(subject)
+        return found
 
     @asynccontextmanager
     async def _attempt(self, key: str, quota: Quota) -> AsyncGenerator[_Attempt]:
@@ -73,7 +91,8 @@ class SignInThrottle:
             try:
                 yield attempt
             finally:
-                await self._quotas.release(key, counts=attempt.has_failed)
+                used = await self._quotas.release(key, counts=attempt.has_failed)
+                attempt.was_last = attempt.has_failed and used == quota.limit
 
     async def _hold(self, key: str, quota: Quota) -> None:
         deadline = monotonic() + PATIENCE_SECONDS
@@ -81,6 +100,14 @@ class SignInThrottle:
             if claim.is_exhausted or monotonic() > deadline:
                 raise TooManyAttemptsError(_retry_after(claim))
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def note_exhausted(audit: AuditTrail, actor: Actor, subjects: Iterable[Subject]) -> None:
+    """Write down who has to wait from now on; those that are refused then are not written down one by one."""
+    for subject in subjects:
+        place = (ACCOUNTS.name, actor.account) if subject == "account" else ("addresses", actor.address)
+        reason = TooManyAttemptsError.code
+        await audit.note("sign_in", actor, "refused", reason=reason, type=place[0], target=place[1])
 
 
 def _retry_after(claim: Claim) -> int:

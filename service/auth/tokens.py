@@ -35,6 +35,8 @@ class Caller:
     token_id: str
     session_id: str | None = None
     """Of the sign-in that the token goes back to; None where there is nothing to refresh."""
+    epoch: int = 0
+    """Of the account when it got a token without a session; see Account."""
     issuer: str | None = None
     """Who else answers for the caller, who then has no account here; None for ourselves."""
 
@@ -47,10 +49,17 @@ class TokenSigner:
         self._issuer = issuer
         self.lifetime_seconds = lifetime_seconds
 
-    def issue(
-        self, account_id: str, username: str, client_id: str, scopes: Sequence[str], session_id: str | None = None
+    def issue(  # noqa: PLR0913 - what a token says is that much
+        self,
+        account_id: str,
+        username: str,
+        client_id: str,
+        scopes: Sequence[str],
+        session_id: str | None = None,
+        *,
+        epoch: int = 0,
     ) -> str:
-        """A new token."""
+        """A new token, of a session or else of an epoch of the account."""
         issued_at = int(time.time())
         claims: dict[str, str | int] = {
             "iss": self._issuer,
@@ -65,6 +74,8 @@ class TokenSigner:
         }
         if session_id is not None:
             claims["sid"] = session_id
+        else:
+            claims["epoch"] = epoch
         key = self._keys.signing_key
         assert key.signing is not None
         named = {} if key.kid is None else {"kid": key.kid}
@@ -116,11 +127,12 @@ class OwnAuthority(Authority):
         """An account."""
         session_id = claims.get("sid")
         texts = [claims["username"], claims["client_id"], claims["scope"], session_id or ""]
+        epoch = claims.get("epoch", 0)
         ids = [claims["sub"], *([session_id] if session_id is not None else [])]
         is_whole = all(isinstance(text, str) and text.isprintable() for text in texts) and all(
             map(ObjectId.is_valid, ids)
         )
-        if not is_whole:
+        if not is_whole or type(epoch) is not int:
             raise ValueError("a claim is not of its type")
         return Caller(
             claims["sub"],
@@ -129,6 +141,7 @@ class OwnAuthority(Authority):
             claims["client_id"],
             claims["jti"],
             session_id,
+            epoch,
         )
 
 

@@ -54,9 +54,9 @@ class AuditEvent(Record):
     address: str | None = None
     request_id: str | None = None
     type: str | None = None
-    """The name of what it was done to: `users`, `accounts`."""
+    """The name of what it was done to: `users`, `accounts`; `addresses`, of one that has to wait."""
     target: str | None = None
-    """Its id, or of an account its name."""
+    """Its id, of an account its name, or an address."""
     reason: str | None = None
     """Why it was refused, as a code."""
     changed: list[str] = []

@@ -78,13 +78,16 @@ class Quotas:
         """One more that may not count in the end: see `release`. What nobody releases counts until the window ends."""
         return await self._claim(key, quota, "held")
 
-    async def release(self, key: str, *, counts: bool) -> None:
-        """What was held is over, and counts or does not."""
+    async def release(self, key: str, *, counts: bool) -> int:
+        """What was held is over, and counts or does not; how many of the window's have counted now."""
         held = {"$max": [0, {"$subtract": ["$held", 1]}]}  # a new window may have begun without it
         with operation(self._timeout_seconds):
-            await self._counters.update_one(
-                {"_id": key}, [{"$set": {"held": held, "used": {"$add": ["$used", int(counts)]}}}]
+            counter = await self._counters.find_one_and_update(
+                {"_id": key},
+                [{"$set": {"held": held, "used": {"$add": ["$used", int(counts)]}}}],
+                return_document=ReturnDocument.AFTER,
             )
+        return counter["used"] if counter else 0
 
     async def _claim(self, key: str, quota: Quota, field: Literal["used", "held"]) -> Claim:
         with operation(self._timeout_seconds):

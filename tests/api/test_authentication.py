@@ -25,7 +25,6 @@ from tests.signing_in import (
     bearer,
     password_form,
     refusal,
-    set_account,
     sign_in,
 )
 
@@ -135,24 +134,6 @@ async def test_a_new_password_replaces_the_old(anonymous: httpx.AsyncClient, ser
 
     assert await refusal(anonymous, password_form()) == "invalid_grant"
     await sign_in(anonymous, password="another horse")
-
-
-async def test_a_password_that_is_changed_while_somebody_signs_in_with_it_leaves_no_session(
-    app: FastAPI, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = services.sessions.start
-
-    async def start_late(*arguments: Any) -> Any:
-        await set_account("ada", password_hash="$another")
-        await services.sessions.revoke_all(str(arguments[0].id))
-        return await start(*arguments)
-
-    monkeypatch.setattr(services.sessions, "start", start_late)
-    async with client_of(app, services) as client:
-        assert await refusal(client, password_form()) == "invalid_grant"
-
-    [session] = await Session.find({}).to_list()
-    assert session.revoked_at is not None
 
 
 async def test_the_password_grant_can_be_switched_off(app: FastAPI, services: Services) -> None:

@@ -98,6 +98,42 @@ async def test_who_does_not_prove_to_be_a_client_is_none(
     assert await Session.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        (TOKEN, password_form(password="wrong horse")),
+        (TOKEN, CREDENTIALS),
+        (TOKEN, {"grant_type": "refresh_token", "refresh_token": "nonsense"}),
+        (REVOKE, {"token": "nonsense"}),
+        (INTROSPECT, {"token": "nonsense"}),
+    ],
+    ids=["password", "client_credentials", "refresh_token", "revoke", "introspect"],
+)
+async def test_nobody_learns_by_nothing_which_clients_there_are(
+    anonymous: httpx.AsyncClient, path: str, form: dict[str, str]
+) -> None:
+    answers = []
+    for name in (CLIENT, "nobody"):
+        headers = {"X-Request-ID": "the-request"}
+        response = await anonymous.post(path, data=form | {"client_id": name}, headers=headers)
+        answers.append((response.status_code, response.content))
+
+    assert answers[0] == answers[1]
+
+
+async def test_who_signs_in_to_learn_which_clients_there_are_is_on_record_and_throttled(
+    anonymous: httpx.AsyncClient,
+) -> None:
+    form = password_form(client_id=CLIENT)
+
+    assert [await refusal(anonymous, form) for _ in range(10)] == ["invalid_client"] * 10
+
+    assert (await anonymous.post(TOKEN, data=form)).status_code == 429
+    await sign_in(anonymous, client_id="app")
+    refused = await AuditEvent.find({"outcome": "refused", "reason": "invalid_client"}).to_list()
+    assert [(event.account, event.client_id) for event in refused] == [(CLIENT, CLIENT)] * 10
+
+
 @pytest.mark.parametrize("path", [TOKEN, REVOKE, INTROSPECT])
 @pytest.mark.parametrize(
     "header",

@@ -189,6 +189,34 @@ async def test_each_learns_of_their_own_tokens_and_an_administrator_of_all(anony
     assert (await introspected(anonymous, own["access_token"], bearer(admin)))["active"]
 
 
+async def test_a_new_client_has_nothing_of_a_public_one_of_its_name(
+    anonymous: httpx.AsyncClient, services: Services
+) -> None:
+    first, second = [await sign_in(anonymous, client_id="app") for _ in range(2)]
+    await add_client(services, "app")
+    as_app = ("app", CLIENT_SECRET)
+
+    for kind in ("access_token", "refresh_token"):
+        assert await introspected(anonymous, first[kind], as_app) == INACTIVE
+        assert await refusal(anonymous, {"token": first[kind]}, REVOKE, as_app) == "invalid_grant"
+    assert await refusal(anonymous, refresh_form(first["refresh_token"]), auth=as_app) == "invalid_grant"
+    assert (await refreshed(anonymous, first["refresh_token"], client_id="app"))["refresh_token"]
+    await revoke(anonymous, first["access_token"], client_id="app")
+    await revoke(anonymous, second["refresh_token"], client_id="app")
+    assert await sign_outs() == [("ada", "app"), ("ada", "app")]
+    assert await refusal(anonymous, password_form(client_id="app")) == "invalid_client", "the name is taken"
+    own = await granted(anonymous, password_form(), as_app)
+    assert (await introspected(anonymous, own["access_token"], as_app))["active"]
+
+
+async def test_a_client_asks_by_a_token_of_its_own_too(anonymous: httpx.AsyncClient) -> None:
+    own = await granted(anonymous, CREDENTIALS, AS_CLIENT)
+    for_ada = await granted(anonymous, password_form(), AS_CLIENT)
+
+    for kind in ("access_token", "refresh_token"):
+        assert (await introspected(anonymous, for_ada[kind], bearer(own)))["active"]
+
+
 async def test_what_has_ended_is_inactive(anonymous: httpx.AsyncClient, services: Services) -> None:
     first = await sign_in(anonymous)
     second = await refreshed(anonymous, (await refreshed(anonymous, first["refresh_token"]))["refresh_token"])

@@ -16,6 +16,7 @@ from service.auth.accounts import Account, Accounts
 from service.auth.standing import RECHECK_SECONDS, Standing
 from service.auth.tokens import Caller
 from service.errors import AuthenticationError
+from tests.accounts import set_password
 from tests.conftest import client_of
 from tests.signing_in import (
     CLIENT,
@@ -28,8 +29,6 @@ from tests.signing_in import (
     basic,
     bearer,
     granted,
-    id_of,
-    session_id,
     set_account,
     sign_in,
     status_of,
@@ -66,8 +65,9 @@ async def disable(_client: httpx.AsyncClient, _services: Services, _answer: Answ
     await set_account(CLIENT, is_active=False)
 
 
-async def end_all(_client: httpx.AsyncClient, services: Services, _answer: Answer) -> None:
-    await services.standing.end_sessions(await id_of("ada"))
+async def change_password(_client: httpx.AsyncClient, services: Services, _answer: Answer) -> None:
+    for name in ("ada", CLIENT):
+        await set_password(services, name, "another horse")
 
 
 async def revoke(client: httpx.AsyncClient, _services: Services, answer: Answer) -> None:
@@ -81,10 +81,11 @@ async def revoke(client: httpx.AsyncClient, _services: Services, answer: Answer)
     [
         ("password", delete),
         ("password", disable),
-        ("password", end_all),
+        ("password", change_password),
         ("password", revoke),
         ("client_credentials", delete),
         ("client_credentials", disable),
+        ("client_credentials", change_password),
         ("client_credentials", revoke),
     ],
 )
@@ -121,17 +122,6 @@ async def test_a_service_that_revokes_knows_it_at_once(anonymous: httpx.AsyncCli
     await revoke(anonymous, services, answer)
 
     assert await status_of(anonymous, answer) == 401
-
-
-async def test_a_service_that_ends_an_accounts_sessions_knows_it_at_once(
-    anonymous: httpx.AsyncClient, services: Services
-) -> None:
-    kept, other = await sign_in(anonymous), await sign_in(anonymous)
-    assert [await status_of(anonymous, answer) for answer in (kept, other)] == [200, 200]
-
-    await services.standing.end_sessions(await id_of("ada"), but=str(session_id(services, kept)))
-
-    assert [await status_of(anonymous, answer) for answer in (kept, other)] == [200, 401]
 
 
 async def test_what_is_taken_from_an_account_its_tokens_lose(

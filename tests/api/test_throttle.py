@@ -13,10 +13,12 @@ from pymongo.read_concern import ReadConcern
 from service.api.dependencies import Services
 from service.auth.throttle import SignInThrottle, account_key, address_key
 from service.errors import DatabaseUnavailableError, TooManyAttemptsError
+from service.store.audit_records import AuditEvent
 from service.store.quotas import Quota, QuotaCounter, Quotas
 from tests.conftest import client_of
+from tests.signing_in import INTROSPECT, REVOKE, TOKEN
 
-TOKEN = "/api/v1/auth/token"
+MY_PASSWORD = "/api/v1/auth/me/password"
 PASSWORD = "correct horse"
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 SAMPLES = 200
@@ -69,6 +71,65 @@ async def test_a_hundred_guesses_at_once_get_no_further_than_ten(anonymous: http
     assert refused.headers["Retry-After"] in refused.json()["error_description"]
     assert (await sign_in(anonymous, "grace", PASSWORD)).status_code == 200, "others at this address are not concerned"
     assert await used(address_key("127.0.0.1")) == 10, "what is refused for its account does not count for the address"
+
+
+async def refused_for_many() -> list[tuple[str, str, str | None, str | None]]:
+    events = await AuditEvent.find({"reason": "too_many_attempts"}).sort("_id").to_list()
+    return [(event.action, event.account, event.type, event.target) for event in events]
+
+
+async def test_who_has_to_wait_is_written_down_once_a_window(
+    anonymous: httpx.AsyncClient, app: FastAPI, services: Services
+) -> None:
+    for _ in range(9):
+        assert (await sign_in(anonymous)).status_code == 400
+    assert await refused_for_many() == []
+
+    assert [(await sign_in(anonymous)).status_code for _ in range(4)] == [400, 429, 429, 429]
+    assert await refused_for_many() == [("sign_in", "ada", "accounts", "ada")]
+
+    counters = QuotaCounter.get_pymongo_collection()
+    await counters.delete_many({})  # as if the window were over
+    strict = throttle(services, per_address=3)
+    async with client_of(app, replace(services, throttle=strict)) as client:
+        assert [(await sign_in(client, name)).status_code for name in "abcd"] == [400, 400, 400, 429]
+    assert (await refused_for_many())[1:] == [("sign_in", "(unknown)", "addresses", "127.0.0.1")]
+    assert await AuditEvent.find({"reason": "invalid_grant"}).count() == 13
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [(TOKEN, {"grant_type": "client_credentials"}), (REVOKE, {"token": "x"}), (INTROSPECT, {"token": "x"})],
+    ids=["token", "revoke", "introspect"],
+)
+async def test_a_clients_secret_is_guessed_no_better_than_a_password(
+    anonymous: httpx.AsyncClient, services: Services, path: str, form: dict[str, str]
+) -> None:
+    await services.accounts.create("robot", PASSWORD, kind="client")
+
+    async def status_of(secret: str) -> int:
+        return (await anonymous.post(path, data=form, auth=("robot", secret))).status_code
+
+    assert await status_of(PASSWORD) == 200
+    assert [await status_of("wrong horse") for _ in range(11)] == [401] * 10 + [429]
+    assert await status_of(PASSWORD) == 429
+    assert await refused_for_many() == [("sign_in", "robot", "accounts", "robot")]
+
+
+async def test_ones_own_password_is_guessed_no_better_by_whoever_has_the_token(
+    anonymous: httpx.AsyncClient,
+) -> None:
+    token = (await sign_in(anonymous, password=PASSWORD)).json()["access_token"]
+
+    async def change(current: str) -> httpx.Response:
+        body = {"current_password": current, "new_password": "another horse"}
+        return await anonymous.put(MY_PASSWORD, json=body, headers={"Authorization": f"Bearer {token}"})
+
+    assert [(await change("wrong horse")).status_code for _ in range(10)] == [422] * 10
+    refused = await change(PASSWORD)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_attempts")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 300
+    assert await refused_for_many() == [("sign_in", "ada", "accounts", "ada")]
 
 
 async def test_an_account_that_is_not_there_is_counted_as_any(anonymous: httpx.AsyncClient) -> None:

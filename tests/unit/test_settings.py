@@ -104,6 +104,7 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> Non
         ("mongodb_database", "a\n"),
         ("admin_username", "-admin"),
         ("admin_username", "a b"),
+        ("admin_username", "dossier"),
         ("admin_username", "x" * 65),
         ("token_lifetime_seconds", 59),
         ("token_lifetime_seconds", 86_401),

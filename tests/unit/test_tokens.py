@@ -133,7 +133,7 @@ def test_a_token_has_the_header_and_claims_of_rfc_9068(realm: Realm) -> None:
 
     assert json.loads(base64.urlsafe_b64decode(header + "==")) == realm.header
     issued = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    assert set(issued) == set(REQUIRED_CLAIMS)
+    assert set(issued) == {*REQUIRED_CLAIMS, "epoch"}
     assert issued["iss"] == ISSUER
     assert issued["exp"] - issued["iat"] == 3600
     assert issued["scope"] == ""
@@ -183,6 +183,8 @@ def test_each_claim_is_required(realm: Realm, claim: str) -> None:
         {"sid": ["5e" * 12]},
         {"sid": "a session"},
         {"sid": ""},
+        {"epoch": "1"},
+        {"epoch": True},
         {"username": "\ud800"},
         {"client_id": "a\nb"},
     ],
@@ -304,7 +306,7 @@ def test_any_payload_of_another_key_is_refused_quietly(realm: Realm, payload: An
     realm.refusal_of(secretly_signed(OTHER_SECRET, realm.header, payload))
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*REQUIRED_CLAIMS, "nbf", "sid"], json_values)))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*REQUIRED_CLAIMS, "nbf", "sid", "epoch"], json_values)))
 def test_whatever_our_key_signed_is_a_caller_or_refused(realm: Realm, changes: dict[str, Any]) -> None:
     try:
         caller = realm.verify(realm.signed(realm.header, claims(**changes)))
