@@ -29,6 +29,7 @@ async def send(client: httpx.AsyncClient, document_type: DocumentType, content: 
     return await client.post(f"{address(document_type)}/import?{query}", content=content, headers=headers, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document_type", TYPES, ids=lambda document_type: document_type.name)
 async def test_rows_keep_their_order_and_their_numbers(client: httpx.AsyncClient, document_type: DocumentType) -> None:
     """Also of a type whose class has rules of its own, which have to be asked in those processes."""

@@ -91,6 +91,7 @@ TEXTS = st.tuples(st.sampled_from(["a", "ab", "a b ", ""]), st.integers(0, 250),
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pattern=PATTERNS, text=TEXTS)
 async def test_what_is_admitted_matches_as_python_matches(

@@ -543,7 +543,7 @@ def test_json_holds_anything(values: list[Any]) -> None:
     assert [text is None for text in table["a"].to_pylist()] == [value is None for value in values]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from([*NAMES, "_id"]), odd_values, max_size=5)

@@ -63,7 +63,7 @@ def calamine_rows(file: bytes, sheet: int = 0) -> list[list[Any]]:
     return CalamineWorkbook.from_filelike(io.BytesIO(file)).get_sheet_by_index(sheet).to_python(skip_empty_area=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(texts, max_size=20))
 @example(["&lt;"])
 @example(["<"])

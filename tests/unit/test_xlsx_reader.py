@@ -63,6 +63,7 @@ def calamine_rows(file: bytes) -> list[list[Any]]:
     return CalamineWorkbook.from_filelike(io.BytesIO(file)).get_sheet_by_index(0).to_python(skip_empty_area=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.tuples(texts | st.none(), texts | st.none()), max_size=20))
 def test_what_our_export_wrote_is_read_back(pairs: list[tuple[str | None, str | None]]) -> None:
