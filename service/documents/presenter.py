@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import PLAIN
 
 
@@ -112,11 +112,10 @@ def tree_of(paths: Sequence[str]) -> Tree:
     root: Tree = {}
     whole = set(paths)
     for path in paths:
-        names = path.split(".")
-        if any(".".join(names[:depth]) in whole for depth in range(1, len(names))):
+        if any(parent in whole for parent in parents_of(path)):
             continue
         tree = root
-        for name in names:
+        for name in path.split("."):
             tree = tree.setdefault(name, {})
     return root
 

@@ -14,7 +14,7 @@ from pymongo import IndexModel
 
 import service.documents
 from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.introspection import describe, fields_of
 from service.documents.masks import Mask
 from service.documents.views import View
@@ -77,9 +77,8 @@ class DocumentType:
 
     def has_field(self, path: str) -> bool:
         """Whether a document may have something at this dotted path: a field, or a member of free JSON."""
-        parents = (path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1))
         return path in self.fields or any(
-            (field := self.fields.get(parent)) is not None and field.kind is Kind.JSON for parent in parents
+            (field := self.fields.get(parent)) is not None and field.kind is Kind.JSON for parent in parents_of(path)
         )
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import Masks
 from service.documents.restorer import Restorer
 
@@ -37,7 +37,7 @@ class View:
         return {
             path: field if field.mask is None else _masked(field)
             for path, field in fields.items()
-            if not any(fields[parent].mask for parent in _parents(path))
+            if not any(fields[parent].mask for parent in parents_of(path))
         }
 
     @cached_property
@@ -77,8 +77,3 @@ def _masked(field: Field) -> Field:
         mask=field.mask,
         is_masked=True,
     )
-
-
-def _parents(path: str) -> list[str]:
-    names = path.split(".")
-    return [".".join(names[:depth]) for depth in range(1, len(names))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import Decimal128, Int64, ObjectId
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.json_text import dump_json
 from service.transfer.encoding import Encode, FileSpec, Piece
 
@@ -173,10 +173,8 @@ class ArrowColumns:
 
 def _column_shape(spec: FileSpec, path: str) -> _Shape:
     """What the cells of a column hold: of a field below arrays, an array for each of them."""
-    names = path.split(".")
-    on_the_way = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
     shape = _element_shape(spec.fields, spec.fields[path])
-    for above in on_the_way:
+    for above in (*parents_of(path), path):
         if spec.fields[above].is_array and above != spec.explode:
             shape = _Array(shape)
     return shape

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.documents.base import SERVER_FIELDS
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import NO_MASKS, Masks
 from service.errors import Fault, InvalidFileError, cut
 from service.transfer.cells import CellError, Convert, converter_of, shown
@@ -109,8 +109,7 @@ class RowDecoder:
     def column_of(self, pointer: str | None) -> str | None:
         """The column that the value at this pointer (RFC 6901) came from; its path, if there is none."""
         path = POSITION.sub("", pointer or "").removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
-        parents = [path.rsplit(".", depth)[0] for depth in range(path.count(".") + 1)]
-        return next((parent for parent in parents if parent in self.columns), path or None)
+        return next((above for above in (path, *reversed(parents_of(path))) if above in self.columns), path or None)
 
     def position_of(self, pointer: str | None) -> int:
         """Which of the rows of one document the value at this pointer came from."""
@@ -148,7 +147,7 @@ class RowDecoder:
         found = dict.fromkeys(
             parent
             for path in self.columns
-            for parent in _parents(path)
+            for parent in parents_of(path)
             if self._fields[parent].is_array and self._fields[parent].kind is Kind.OBJECT
         )
         if explode is not None:
@@ -166,7 +165,7 @@ class RowDecoder:
             if path in SERVER_FIELDS or path == REASONS_COLUMN:
                 continue
             node, known = root, self._fields[path]
-            for parent in _parents(path):
+            for parent in parents_of(path):
                 name = parent.rpartition(".")[2]
                 node = node.nodes.setdefault(name, _Node(self._fields[parent], is_exploded=parent == self.exploded))
             name = path.rpartition(".")[2]
@@ -251,12 +250,6 @@ def _nothing(known: Field, *, is_element: bool) -> Cells:
     """An empty text too, but where it can be a value: tools that quote every cell write nothing so."""
     is_text = known.kind is Kind.TEXT and (is_element or not known.is_array)
     return (None,) if is_text else (None, "")
-
-
-def _parents(path: str) -> list[str]:
-    """The objects that a field is in, from the outside in."""
-    names = path.split(".")
-    return [".".join(names[:depth]) for depth in range(1, len(names))]
 
 
 def _below(node: _Node) -> Iterator[_Node]:
