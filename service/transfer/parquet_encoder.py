@@ -87,10 +87,10 @@ class ArrowColumns:
             Kind.OBJECT_ID: pa.string(),
             Kind.JSON: pa.string(),
         }
-        columns = spec.table().columns
-        self._shapes = [_column_shape(spec, column.path) for column in columns]
+        table = spec.table()
+        self._shapes = [_column_shape(spec, column.path) for column in table.columns]
         self.schema: pa.Schema = pa.schema(
-            [(column.path, self._type_of(shape)) for column, shape in zip(columns, self._shapes, strict=True)]
+            [(name, self._type_of(shape)) for name, shape in zip(table.header, self._shapes, strict=True)]
         )
 
     def record_batch(self, columns: Sequence[Sequence[Any]]) -> tuple["pa.RecordBatch", int]:

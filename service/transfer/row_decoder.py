@@ -16,6 +16,7 @@ from service.documents.masks import NO_MASKS, Masks
 from service.errors import Fault, InvalidFileError, cut
 from service.transfer.cells import CellError, Convert, converter_of, shown
 from service.transfer.decoding import MAX_COLUMNS, Cell
+from service.transfer.table import ALL_ELEMENTS, Table
 
 POSITION = re.compile(r"/(?:0|[1-9][0-9]*)(?=/|$)")
 """An element of an array in a JSON pointer."""
@@ -52,7 +53,7 @@ class _Node:
     is_exploded: bool = False
     """An array instead, with a row for each element."""
     is_whole: bool = True
-    """Whether every field has a column, so that nothing in any of them means that there is no object."""
+    """Whether nothing in any of its columns means that there is no object, though others may be there already."""
 
 
 class RowDecoder:
@@ -80,6 +81,8 @@ class RowDecoder:
         if faults:
             raise InvalidFileError(faults)
         self.exploded = self._exploded(explode)
+        if is_partial and self.exploded is not None and (faults := [*self._missing_of(self.exploded)]):
+            raise InvalidFileError(faults)
         self._element_columns = [
             index
             for index, path in enumerate(self.columns)
@@ -128,6 +131,8 @@ class RowDecoder:
                 yield Fault("unnamed_column", f"column {position} has no name")
             elif name in seen:
                 yield Fault("duplicate_column", "this column is there twice", column=cut(name, MAX_NAME_LENGTH))
+            elif ALL_ELEMENTS in name and (path := name.replace(ALL_ELEMENTS, "")) in self._fields:
+                yield Fault("not_exploded", self._whole_elements(path), column=name)
             elif name not in self._fields and name != REASONS_COLUMN:
                 yield Fault("unknown_column", "there is no such field", column=cut(name, MAX_NAME_LENGTH))
             elif any(name.startswith(f"{other}.") for other in self.columns):
@@ -142,6 +147,19 @@ class RowDecoder:
             is_wanted = known.is_required and (not parent or any(name.startswith(f"{parent}.") for name in seen))
             if is_wanted and not any(name == path or name.startswith(f"{path}.") for name in seen):
                 yield Fault("missing_column", "this column is required", column=path)
+
+    def _whole_elements(self, path: str) -> str:
+        """What can be done about a column that has one field of all elements of an array."""
+        array = next(parent for parent in parents_of(path) if self._fields[parent].is_array)
+        return (
+            f"elements are replaced whole, and this is a part of each: export {array} itself, or with explode={array}"
+        )
+
+    def _missing_of(self, exploded: str) -> Iterator[Fault]:
+        """Elements are replaced whole, so that a field of theirs that has no column would be lost."""
+        for known in Table(self._fields, [exploded], exploded).columns:
+            if not {known.path, *parents_of(known.path)}.intersection(self.columns):
+                yield Fault("missing_column", f"elements of {exploded} are replaced whole", column=known.path)
 
     def _exploded(self, explode: str | None) -> str | None:
         found = dict.fromkeys(
@@ -181,11 +199,13 @@ class RowDecoder:
             assert node.known is not None
             prefix = f"{node.known.path}."
             columns = [path for path in self.columns if path.startswith(prefix)]
-            node.is_whole = all(
+            is_in_element = self.exploded is not None and prefix.startswith(f"{self.exploded}.")
+            has_all_columns = all(
                 any(column == path or column.startswith(f"{path}.") for column in columns)
                 for path in self._fields
                 if path.startswith(prefix) and "." not in path.removeprefix(prefix)
             )
+            node.is_whole = is_in_element or (has_all_columns and self.exploded is None)
         return root
 
     def _object(
@@ -219,7 +239,7 @@ class RowDecoder:
         if node.is_exploded:
             return self._elements(node, node.known, pointer, rows, faults)
         members, is_empty = self._object(node, pointer, rows, faults)
-        if is_empty and node.known.is_nullable and (not self._is_partial or (node.is_whole and not self.exploded)):
+        if is_empty and node.known.is_nullable and (not self._is_partial or node.is_whole):
             return None, True
         if is_empty and not members and not node.known.is_required:
             return _ABSENT, True
