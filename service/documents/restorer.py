@@ -119,17 +119,19 @@ class _Walk:
 def _own_elements(values: list[Any], present: Present) -> list[Present]:
     """For each element of an array what it was before, or nothing where that is not certain.
 
-    It is for one that is as it was, with all that look like it; and for one that has changed, where it looks like none
-    that was there, and none was taken away.
+    It is for one that is as it was, with all that look like it; and for the only one that has changed, where it looks
+    like none that was there, and none was taken away.
     """
     if not (isinstance(present.whole, list) and isinstance(present.seen, list)):
         return [NOTHING] * len(values)
     now, before = list(map(_text, values)), list(map(_text, present.seen))
     alike = Counter(before)
     kept = Counter(new for new, old in zip(now, before, strict=False) if new == old)
+    changed = sum(new != old for new, old in zip(now, before, strict=False))
+    is_one_changed = changed <= 1 and len(now) >= len(before)
     own = [
         Present(whole, seen)
-        if (kept[new] == alike[new] if new == old else new not in alike and len(now) >= len(before))
+        if (kept[new] == alike[new] if new == old else new not in alike and is_one_changed)
         else NOTHING
         for new, old, whole, seen in zip(now, before, present.whole, present.seen, strict=False)
     ]

@@ -75,6 +75,29 @@ def test_moved_elements_never_get_anothers_value(data: st.DataObject, count: int
         assert all(homes.index(home) == body["profile"]["addresses"].index(home) for home in found)
 
 
+@given(data=st.data(), count=st.integers(1, 4))
+def test_whatever_is_done_to_an_array_nobody_gets_anothers_value(data: st.DataObject, count: int) -> None:
+    """Homes of different cities, which are moved, taken out, changed, and joined by others."""
+    homes = [{"street": f"street {number}", "city": f"city {number}"} for number in range(count)]
+    present = present_of(living_at(*homes))
+    sent = list(zip([home["street"] for home in homes], present.seen["profile"]["addresses"], strict=True))
+    for number in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(sent)))
+        if place == len(sent):
+            sent.append((f"new {number}", {"street": f"new {number}", "city": "city 0"}))
+            continue
+        street, home = sent.pop(place)
+        action = data.draw(st.sampled_from(["take out", "move", "change"]))
+        if action != "take out":
+            changed = home | ({"city": f"changed {number}"} if action == "change" else {})
+            sent.insert(data.draw(st.integers(0, len(sent))) if action == "move" else place, (street, changed))
+
+    body, pointers = restored(living_at(*(home for _, home in sent)), present)
+
+    if not pointers:
+        assert [home["street"] for home in body["profile"]["addresses"]] == [street for street, _ in sent]
+
+
 MASKED_HOME, MASKED_WORK = HOME | {"street": "***"}, WORK | {"street": "***"}
 
 
@@ -90,13 +113,23 @@ MASKED_HOME, MASKED_WORK = HOME | {"street": "***"}, WORK | {"street": "***"}
         ([MASKED_WORK], None, ["0"]),
         ([MASKED_WORK, MASKED_HOME], None, ["0", "1"]),
         ([MASKED_WORK | {"city": "Pisa"}], None, ["0"]),
+        ([MASKED_WORK | {"city": "Pisa"}, MASKED_HOME | {"city": "Lyon"}], None, ["0", "1"]),
+        ([MASKED_WORK | {"city": "Pisa"}, HOME], None, ["0"]),
+        ([MASKED_HOME, MASKED_WORK | {"city": "Pisa"}, WORK], [HOME, WORK | {"city": "Pisa"}, WORK], []),
         ([WORK, MASKED_HOME, MASKED_WORK], None, ["1", "2"]),
         ([MASKED_HOME, MASKED_WORK, MASKED_WORK], None, ["2"]),
         ([HOME | {"street": "****"}, 7, None, ["***"]], [HOME | {"street": "****"}, 7, None, ["***"]], []),
     ],
     ids=[
         *("as they were", "one changed", "one more", "the last left out", "others", "none"),
-        *("the first left out", "swapped", "left out and changed", "put before", "twice", "no objects"),
+        *(
+            "the first left out",
+            "swapped",
+            "left out and changed",
+            "swapped and changed",
+            "left out, changed and added",
+        ),
+        *("one changed and one added", "put before", "twice", "no objects"),
     ],
 )
 def test_an_element_is_the_one_at_its_index_or_none(sent: Any, kept: Any, pointers: list[str]) -> None:
