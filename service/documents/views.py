@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import Masks
 from service.documents.restorer import Restorer
+from service.documents.values import path_of
 
 if TYPE_CHECKING:
     from service.documents.registry import DocumentType
@@ -58,6 +59,11 @@ class View:
         """Whether there is a field whose values are not seen, so that nothing may depend on them."""
         field = self.fields.get(path)
         return self.knows(path) if field is None else field.is_masked
+
+    def has_masks_at(self, pointer: str) -> bool:
+        """Whether what is at this RFC 6901 pointer is masked, is in something masked, or has something masked in it."""
+        path = path_of(pointer)
+        return self.hides(path) or any(not path or masked.startswith(f"{path}.") for masked in self.masks)
 
     @cached_property
     def restorer(self) -> Restorer:

@@ -5,7 +5,6 @@ also one whose every field is null. Free JSON of a field that is annotated `Any`
 text `"1"` as the number, an empty text as null.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +12,11 @@ from typing import Any
 from service.documents.base import SERVER_FIELDS
 from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import NO_MASKS, Masks
+from service.documents.values import path_of
 from service.errors import Fault, InvalidFileError, cut
 from service.transfer.cells import CellError, Convert, converter_of, shown
 from service.transfer.decoding import MAX_COLUMNS, Cell
 from service.transfer.table import ALL_ELEMENTS, Table
-
-POSITION = re.compile(r"/(?:0|[1-9][0-9]*)(?=/|$)")
-"""An element of an array in a JSON pointer."""
 
 MAX_NAME_LENGTH = 200
 """Of what is told of a column's name, in characters."""
@@ -111,7 +108,7 @@ class RowDecoder:
 
     def column_of(self, pointer: str | None) -> str | None:
         """The column that the value at this pointer (RFC 6901) came from; its path, if there is none."""
-        path = POSITION.sub("", pointer or "").removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+        path = path_of(pointer or "")
         return next((above for above in (path, *reversed(parents_of(path))) if above in self.columns), path or None)
 
     def position_of(self, pointer: str | None) -> int:
