@@ -181,6 +181,14 @@ def _mask_faults(fields: Mapping[str, Field]) -> Iterator[str]:
             yield f"field {path!r}: the server's own fields are never private"
         elif field.mask is not None and (fault := _mask_fault(field.mask)) is not None:
             yield f"field {path!r}: its mask {fault}"
+        elif field.mask is not None and _is_in_set(fields, path):
+            yield f"field {path!r}: of a set of objects, all is private or nothing"
+
+
+def _is_in_set(fields: Mapping[str, Field], path: str) -> bool:
+    """Whether it is private by itself in a set, where what comes twice would tell its values."""
+    above = [fields[parent] for parent in parents_of(path)]
+    return any(field.is_set for field in above) and all(field.mask is None for field in above)
 
 
 def _mask_fault(mask: Mask) -> str | None:

@@ -98,8 +98,16 @@ class _Walk:
         return present.whole if isinstance(value, str) and value == present.seen else value
 
     def _elements(self, node: Field | _Node, values: list[Any], present: Present, place: Place) -> list[Any]:
+        if isinstance(node, Field) and node.is_set:
+            return self._set(node, values, present, place)
         own = _own_elements(values, present)
         return [self.value(node, value, own[position], (place, position)) for position, value in enumerate(values)]
+
+    def _set(self, known: Field, values: list[Any], present: Present, place: Place) -> list[Any]:
+        """Of a set the values or the masks: that nothing comes twice in it would tell which values the masks hide."""
+        if values == present.seen:
+            return list(present.whole)
+        return [self._private(known, value, NOTHING, (place, position)) for position, value in enumerate(values)]
 
     def _private(self, known: Field, value: Any, present: Present, place: Place) -> Any:
         assert known.mask is not None

@@ -18,7 +18,7 @@ from service.store.repository import Presented
 from tests.canaries import every_type, holders_of, with_canaries
 from tests.conftest import TYPES
 from tests.contract.test_documents import address, bodies, create, without_server_fields
-from tests.contract.test_exports import Asked, export
+from tests.contract.test_exports import EVERYTHING, Asked, export
 from tests.contract.test_imports import MEDIA_TYPES, clear, counts, send
 
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
@@ -253,6 +253,21 @@ async def test_a_json_patch_gives_no_address_anothers_street(
 
     assert faults_of(response) == [("/profile/addresses/0/street", "masked_value")]
     assert await stored_documents(USERS) == before
+
+
+async def test_a_guess_in_a_private_set_tells_nothing(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None]
+) -> None:
+    place = address(EVERYTHING, (await create(client, EVERYTHING))["id"])
+    assert (await client.patch(place, json={"colours": ["red"]})).status_code == 200
+    unprivileged()
+
+    answers = [await client.patch(place, json={"colours": ["***", guess]}) for guess in ("red", "blue")]
+
+    assert [faults_of(answer) for answer in answers] == [[("/colours/0", "masked_value")]] * 2
+    assert (await client.patch(place, json={"colours": ["***"], "limit": 5})).status_code == 200
+    [stored] = await stored_documents(EVERYTHING)
+    assert (stored["colours"], stored["limit"]) == (["red"], 5)
 
 
 async def test_many_who_put_masks_at_once_lose_nothing(

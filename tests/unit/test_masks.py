@@ -110,11 +110,12 @@ def test_a_field_is_marked_wherever_the_mark_stands(annotation: Any, mask: Mask 
         ({"field": Annotated[str, Private(WRONG[0])]}, "field 'field': its mask fails: "),
         ({"field": Annotated[str, Private(WRONG[1])]}, "field 'field': its mask fails: "),
         ({"field": Annotated[str, Private(FixedMask(" "))]}, "field 'field': its mask is empty"),
+        ({"parts": set[part_class("P", field=Annotated[str, Private()])]}, "field 'parts.field': of a set of objects"),  # type: ignore[misc]
         ({"part": part_class("P", field=Annotated[str, Private(Broken())])}, "field 'part.field': its mask fails"),
     ],
     ids=[
         *("class", "dict", "arrays", "revision", "id", "broken"),
-        *("forgetful", "mask class", "no mask", "empty", "nested"),
+        *("forgetful", "mask class", "no mask", "empty", "set", "nested"),
     ],
 )
 def test_what_makes_no_sense_is_refused(fields: dict[str, Any], fault: str) -> None:

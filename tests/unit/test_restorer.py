@@ -183,6 +183,31 @@ def test_it_is_told_whether_private_values_are_named(body: Any, names_values: bo
     assert USERS.masked.restorer.restore(body, present).names_values == names_values
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept", "pointers"),
+    [
+        (["***", "***"], ["blue", "red"], []),
+        (["red", "blue"], ["red", "blue"], []),
+        (["red", "red"], ["red", "red"], []),
+        ([], [], []),
+        (["***"], None, ["/colours/0"]),
+        (["***"] * 3, None, ["/colours/0", "/colours/1", "/colours/2"]),
+        (["***", "red"], None, ["/colours/0"]),
+        (["blue", "***"], None, ["/colours/1"]),
+        (["***", "***", "red"], None, ["/colours/0", "/colours/1"]),
+    ],
+    ids=str,
+)
+def test_of_a_private_set_there_are_masks_or_values(sent: Any, kept: Any, pointers: list[str]) -> None:
+    present = present_of({"colours": ["blue", "red"]}, EVERYTHING)
+
+    result = EVERYTHING.masked.restorer.restore({"colours": sent}, present)
+
+    assert [(fault.pointer, fault.code) for fault in result.faults] == [(one, "masked_value") for one in pointers]
+    if kept is not None:
+        assert result.body == {"colours": kept}
+
+
 def test_a_body_is_left_as_it_came() -> None:
     present = present_of({"email": "ada@example.org", **living_at(HOME)})
     body = copy.deepcopy(present.seen)
