@@ -46,7 +46,7 @@ class EmailMask:
 
     def is_mask(self, text: str) -> bool:
         """Whether the stars are where they are in a mask."""
-        return text == STARS or MASKED_EMAIL.fullmatch(text) is not None
+        return STARS in text and (text == STARS or MASKED_EMAIL.fullmatch(text) is not None)
 
 
 PLAIN = FixedMask()

@@ -1,7 +1,7 @@
-"""Bodies of callers who see masks: a mask that comes back stands for the value that it was shown for.
+"""Masks in bodies: one that comes back stands for the value that it was shown for, and none is ever stored.
 
 In an array it stands for the element at its index. An element that may have been another one before is refused rather
-than given somebody else's value.
+than given somebody else's value. Who sees the values sends masks too, as in a file that somebody else has exported.
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ class Restored:
     faults: list[Fault] = field(default_factory=list)
     """Masks that stand for nothing."""
     names_values: bool = False
-    """Whether the caller gives any private field a value."""
+    """Whether a caller who does not see them gives any private field a value."""
 
 
 class Restorer:
@@ -62,17 +62,30 @@ class Restorer:
 
     def restore(self, body: Any, present: Present = NOTHING) -> Restored:
         """The body, JSON that can be stored, with values in the place of masks."""
+        if present.seen is present.whole and not self.finds_masks(body):  # as nearly all bodies of who sees all
+            return Restored(body)
         walk = _Walk(Restored())
-        walk.restored.body = walk.value(self._root, body, present, None) if self._root else body
+        walk.restored.body = walk.value(self._root, body, present, None)
         return walk.restored
 
     def finds_masks(self, body: Any) -> bool:
         """Whether there are masks in a body."""
-        return bool(self._root and self.restore(body).faults)
+        return bool(self._root) and _finds_masks(self._root, body)
 
 
 _Node = dict[str, "Field | _Node"]
 """Of an object's fields those that are private, or have such below them."""
+
+
+def _finds_masks(node: "Field | _Node", value: Any, *, is_element: bool = False) -> bool:
+    if isinstance(value, list) and not is_element and (isinstance(node, dict) or node.is_array):
+        return any(_finds_masks(node, element, is_element=True) for element in value)
+    if isinstance(node, dict):
+        return isinstance(value, dict) and any(
+            _finds_masks(inner, value[name]) for name, inner in node.items() if name in value
+        )
+    assert node.mask is not None
+    return isinstance(value, str) and node.mask.is_mask(value)
 
 
 class _Walk:

@@ -67,8 +67,8 @@ class View:
 
     @cached_property
     def restorer(self) -> Restorer:
-        """Puts values back in the place of masks."""
-        return Restorer(self.document_type.fields, self.masks)
+        """Puts values back in the place of masks, which whoever sees all may send too."""
+        return Restorer(self.document_type.fields, self.document_type.masked.masks)
 
 
 def _masked(field: Field) -> Field:

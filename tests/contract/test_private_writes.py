@@ -11,7 +11,6 @@ import httpx
 import openpyxl
 import pytest
 
-from service.documents.fields import Kind
 from service.documents.registry import DocumentType
 from service.imports.importer import SMALL_BYTES
 from service.store.repository import Presented
@@ -158,18 +157,54 @@ async def test_a_new_document_has_no_masks(
 
 
 @every_type
-async def test_with_the_scope_a_mask_is_a_text(client: httpx.AsyncClient, document_type: DocumentType) -> None:
-    document = await create(client, document_type)
-    place = address(document_type, document["id"])
-    for path, mask in document_type.masked.masks.items():
-        field = document_type.fields[path]
-        if "." not in path and field.kind is Kind.TEXT and not field.is_array and not field.choices:
-            text = "x***@example.org" if field.is_email else mask.mask("")
-            response = await client.patch(place, json={path: text})
-            assert response.json()[path] == text
-    pointer, field = next((path, field) for path, field in document_type.fields.items() if field.kind is Kind.DATE)
-    if "." not in pointer:
-        assert faults_of(await client.patch(place, json={pointer: "***"})) == [(f"/{field.path}", "date_format")]
+async def test_nobody_stores_a_mask(
+    client: httpx.AsyncClient,
+    document_type: DocumentType,
+    unprivileged: Callable[[], None],
+    privileged: Callable[[], None],
+) -> None:
+    place = address(document_type, (await create(client, document_type, with_canaries(document_type)))["id"])
+    before = await stored_documents(document_type)
+    whole = (await client.get(place)).json()
+    unprivileged()
+    seen = (await client.get(place)).json()
+    privileged()
+    own = without_server_fields(seen)
+
+    answers = [
+        await client.post(address(document_type), json=own),
+        await client.put(place, json=own),
+        await client.patch(place, json=own),
+        await client.patch(
+            place,
+            content=json.dumps([{"op": "add", "path": f"/{name}", "value": value} for name, value in own.items()]),
+            headers=JSON_PATCH,
+        ),
+    ]
+
+    for answer in answers:
+        paths = {
+            ".".join(part for part in pointer.split("/")[1:] if not part.isdigit()) for pointer, _ in faults_of(answer)
+        }
+        assert paths == {path for path in document_type.masked.masks if [*holders_of(seen, path.split(".")[:-1])]}
+        assert {code for _, code in faults_of(answer)} == {"masked_value"}
+    assert await stored_documents(document_type) == before
+    assert (await client.put(place, json=whole)).status_code == 200
+    assert await stored_documents(document_type) == before
+
+
+async def test_a_mask_that_is_stored_can_be_put_back(client: httpx.AsyncClient) -> None:
+    document = await create(client, USERS, ADA)
+    place = address(USERS, document["id"])
+    collection = USERS.document_class.get_pymongo_collection()
+    await collection.update_one({}, {"$set": {"profile.phone": "***", "profile.addresses.0.street": "***"}})
+    whole = (await client.get(place)).json()
+
+    assert whole["profile"]["phone"] == "***"
+    assert (await client.put(place, json=whole)).json()["profile"] == whole["profile"]
+    assert (await client.patch(place, json={"age": 3})).json()["profile"] == whole["profile"]
+    line = json.dumps(whole | {"age": 4}).encode()
+    assert await counts(client, USERS, "ndjson", line, mode="upsert") == {"updated": 1}
 
 
 async def test_a_json_patch_sees_masks_only(client: httpx.AsyncClient, unprivileged: Callable[[], None]) -> None:
@@ -297,7 +332,7 @@ async def test_masks_are_put_back_at_the_revision_that_was_named(
 
     assert (response.status_code, response.headers["etag"]) == (412, '"2"')
     assert response.json()["current"] == seen
-    assert (await client.put(place[:-1] + "0", json=seen)).status_code == 404
+    assert (await client.put(address(USERS, "0" * 24), json=seen)).status_code == 404
 
 
 # Files
@@ -357,6 +392,43 @@ async def test_a_masked_file_makes_no_new_documents(
         [row] = response.json()["failed_rows"]
         assert {error["code"] for error in row["errors"]} == {"masked_value"}
         assert all("canary" not in str(error["value"]) for error in row["errors"])
+
+
+@every_type
+@every_format
+async def test_a_masked_file_of_somebody_else_changes_no_private_value(
+    client: httpx.AsyncClient,
+    document_type: DocumentType,
+    file_format: str,
+    unprivileged: Callable[[], None],
+    privileged: Callable[[], None],
+) -> None:
+    await create(client, document_type, with_canaries(document_type))
+    before = await stored_documents(document_type)
+    unprivileged()
+    content = await export(client, Asked(document_type, file_format))
+    privileged()
+
+    for mode in ("create", "upsert"):
+        for dry_run in (True, False):
+            response = await send(client, document_type, file_format, content, mode=mode, dry_run=dry_run)
+            report = response.json().get("report", response.json())
+            [row] = report["failed_rows"]
+            assert {error["code"] for error in row["errors"]} == {"masked_value"}
+    assert await stored_documents(document_type) == before
+
+
+async def test_a_file_and_its_record_say_that_they_are_masked(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None]
+) -> None:
+    for is_masked in (False, True):
+        response = await client.get(f"{address(USERS)}/export/xlsx")
+        sheet = openpyxl.load_workbook(io.BytesIO(response.content)).worksheets[-1]
+        about = {row[0]: row[1] for row in sheet.iter_rows(values_only=True)}
+        record = (await client.get(f"/api/v1/exports/{response.headers['Export-Id']}")).json()
+        assert record["is_masked"] is is_masked
+        assert about.get("Private fields") == ("masked" if is_masked else None)
+        unprivileged()
 
 
 async def test_rows_for_each_address_keep_the_streets(
