@@ -38,13 +38,13 @@ class View:
         return {
             path: field if field.mask is None else _masked(field)
             for path, field in fields.items()
-            if not any(fields[parent].mask for parent in parents_of(path))
+            if not any(fields[parent].mask is not None for parent in parents_of(path))
         }
 
     @cached_property
     def masks(self) -> Masks:
         """What is seen in the place of values, by the paths of their fields; nothing, where all is seen."""
-        return {path: field.mask for path, field in self.fields.items() if field.is_masked and field.mask}
+        return {path: field.mask for path, field in self.fields.items() if field.is_masked and field.mask is not None}
 
     @property
     def search(self) -> tuple[str, ...]:
