@@ -40,6 +40,8 @@ class ExportQuery:
     selection: Selection
     spec: FileSpec
     is_snapshot: bool
+    is_masked: bool
+    """Whether whoever asks sees masks in the place of private values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Exporter:
             account=asker.account,
             request_id=asker.request_id,
             is_snapshot=query.is_snapshot,
+            is_masked=query.is_masked,
         )
 
 
@@ -248,6 +251,7 @@ def _about(export: RunningExport) -> About:
         record.created_at.replace(tzinfo=None),
         assembly.rows,
         assembly.cut_cells,
+        is_masked=record.is_masked,
     )
 
 
@@ -284,7 +288,7 @@ def read_export_query(view: View, format_name: str, parameters: Sequence[tuple[s
     if selection.fields and explode:
         # Its elements decide how many rows there are.
         selection = replace(selection, fields=(*selection.fields, explode))
-    return ExportQuery(text, selection, spec, is_snapshot)
+    return ExportQuery(text, selection, spec, is_snapshot, view.is_masked)
 
 
 def _format_named(format_name: str) -> FormatName:

@@ -222,14 +222,15 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     )
     async def patch_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
+        documents = repository(request)
         patch = await read_json(request, (JSON, MERGE_PATCH, JSON_PATCH))
 
         def change(present: Any) -> Any:
             if media_type_of(request) == JSON_PATCH:
-                return json_patch(present, patch)
+                return json_patch(present, patch, documents.view.has_masks_at)
             return merge_patch(present, patch, document_type.has_field)
 
-        return document_response(await repository(request).patch(document_id, change, revisions))
+        return document_response(await documents.patch(document_id, change, revisions))
 
     @router.delete(
         "/{document_id}",

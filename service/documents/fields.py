@@ -26,6 +26,12 @@ class Kind(StrEnum):
     """Any value, as it came: a `dict`, an array of arrays."""
 
 
+def parents_of(path: str) -> list[str]:
+    """The paths of the objects that a field is in, from the outside in."""
+    names = path.split(".")
+    return [".".join(names[:depth]) for depth in range(1, len(names))]
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field by its dotted path; of an array, all but `is_array` tells of its elements."""

@@ -101,7 +101,8 @@ def _field(path: str, annotation: Any, metadata: Sequence[Any] = ()) -> Field:
     if not marks:
         return field
     outermost = marks[-1]
-    return replace(field, mask=outermost.mask or (EmailMask() if field.is_email else PLAIN))
+    default = EmailMask() if field.is_email else PLAIN
+    return replace(field, mask=default if outermost.mask is None else outermost.mask)
 
 
 def _described(path: str, annotation: Any, metadata: Sequence[Any]) -> Field:

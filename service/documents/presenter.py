@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from service.documents.fields import Field, Kind
-from service.documents.masks import PLAIN
+from service.documents.fields import Field, Kind, parents_of
+from service.documents.masks import STARS, masked
 
 
 class Presenter:
@@ -66,7 +67,7 @@ def _present_date(value: Any) -> Any:
 
 def _present_mask(field: Field) -> _Present:
     assert field.mask is not None
-    mask = field.mask.mask
+    mask = partial(masked, field.mask)
     is_array = field.is_array
 
     def present(value: Any) -> Any:
@@ -86,7 +87,7 @@ def _present_object(shape: _Shape) -> _Present:
         if isinstance(value, list):
             return [present(element) for element in value]
         if not isinstance(value, dict):
-            return PLAIN.mask(value) if hides and value is not None else value
+            return STARS if hides and value is not None else value
         if not names.issuperset(value):
             value = {name: inner for name, inner in value.items() if name in names}
         for name, present_member in members:
@@ -112,11 +113,10 @@ def tree_of(paths: Sequence[str]) -> Tree:
     root: Tree = {}
     whole = set(paths)
     for path in paths:
-        names = path.split(".")
-        if any(".".join(names[:depth]) in whole for depth in range(1, len(names))):
+        if any(parent in whole for parent in parents_of(path)):
             continue
         tree = root
-        for name in names:
+        for name in path.split("."):
             tree = tree.setdefault(name, {})
     return root
 

@@ -1,7 +1,6 @@
 """Finds every document type in this package and refuses a bad one at start-up, with all its faults."""
 
 import importlib
-import pickle
 import pkgutil
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,9 +13,9 @@ from pymongo import IndexModel
 
 import service.documents
 from service.documents.base import BEANIE_FIELDS, SERVER_FIELDS, Record
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.introspection import describe, fields_of
-from service.documents.masks import Mask
+from service.documents.masks import mask_faults
 from service.documents.views import View
 from service.errors import StartupError
 
@@ -72,14 +71,13 @@ class DocumentType:
     @cached_property
     def masked(self) -> View:
         """The type with its private fields masked; where it has none, as it is."""
-        has_private = any(field.mask for field in self.fields.values())
+        has_private = any(field.mask is not None for field in self.fields.values())
         return View(self, is_masked=True) if has_private else self.whole
 
     def has_field(self, path: str) -> bool:
         """Whether a document may have something at this dotted path: a field, or a member of free JSON."""
-        parents = (path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1))
         return path in self.fields or any(
-            (field := self.fields.get(parent)) is not None and field.kind is Kind.JSON for parent in parents
+            (field := self.fields.get(parent)) is not None and field.kind is Kind.JSON for parent in parents_of(path)
         )
 
     @property
@@ -180,20 +178,16 @@ def _mask_faults(fields: Mapping[str, Field]) -> Iterator[str]:
     for path, field in fields.items():
         if field.mask is not None and path in SERVER_FIELDS:
             yield f"field {path!r}: the server's own fields are never private"
-        elif field.mask is not None and (fault := _mask_fault(field.mask)) is not None:
-            yield f"field {path!r}: its mask {fault}"
+        elif field.mask is not None and _is_in_set(fields, path):
+            yield f"field {path!r}: of a set of objects, all is private or nothing"
+        elif field.mask is not None:
+            yield from (f"field {path!r}: its mask {fault}" for fault in mask_faults(field.mask))
 
 
-def _mask_fault(mask: Mask) -> str | None:
-    try:
-        pickle.dumps(mask)
-        text = mask.mask("a value")
-        is_known_again = mask.is_mask(text)
-    except Exception as error:  # noqa: BLE001 - somebody's class may raise anything
-        return f"fails: {error}"
-    if not text.strip():
-        return "is empty, which in a file is no value at all"
-    return None if is_known_again else "is none to its own is_mask"
+def _is_in_set(fields: Mapping[str, Field], path: str) -> bool:
+    """Whether it is private by itself in a set, where what comes twice would tell its values."""
+    above = [fields[parent] for parent in parents_of(path)]
+    return any(field.is_set for field in above) and all(field.mask is None for field in above)
 
 
 def _search_faults(cls: type[Record], fields: Mapping[str, Field]) -> Iterator[str]:

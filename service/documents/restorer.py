@@ -1,7 +1,7 @@
-"""Bodies of callers who see masks: a mask that comes back stands for the value that it was shown for.
+"""Masks in bodies: one that comes back stands for the value that it was shown for, and none is ever stored.
 
 In an array it stands for the element at its index. An element that may have been another one before is refused rather
-than given somebody else's value.
+than given somebody else's value. Who sees the values sends masks too, as in a file that somebody else has exported.
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ class Restored:
     faults: list[Fault] = field(default_factory=list)
     """Masks that stand for nothing."""
     names_values: bool = False
-    """Whether the caller gives any private field a value."""
+    """Whether a caller who does not see them gives any private field a value."""
 
 
 class Restorer:
@@ -62,17 +62,30 @@ class Restorer:
 
     def restore(self, body: Any, present: Present = NOTHING) -> Restored:
         """The body, JSON that can be stored, with values in the place of masks."""
+        if present.seen is present.whole and not self.finds_masks(body):  # as nearly all bodies of who sees all
+            return Restored(body)
         walk = _Walk(Restored())
-        walk.restored.body = walk.value(self._root, body, present, None) if self._root else body
+        walk.restored.body = walk.value(self._root, body, present, None)
         return walk.restored
 
     def finds_masks(self, body: Any) -> bool:
         """Whether there are masks in a body."""
-        return bool(self._root and self.restore(body).faults)
+        return bool(self._root) and _finds_masks(self._root, body)
 
 
 _Node = dict[str, "Field | _Node"]
 """Of an object's fields those that are private, or have such below them."""
+
+
+def _finds_masks(node: "Field | _Node", value: Any, *, is_element: bool = False) -> bool:
+    if isinstance(value, list) and not is_element and (isinstance(node, dict) or node.is_array):
+        return any(_finds_masks(node, element, is_element=True) for element in value)
+    if isinstance(node, dict):
+        return isinstance(value, dict) and any(
+            _finds_masks(inner, value[name]) for name, inner in node.items() if name in value
+        )
+    assert node.mask is not None
+    return isinstance(value, str) and node.mask.is_mask(value)
 
 
 class _Walk:
@@ -98,8 +111,16 @@ class _Walk:
         return present.whole if isinstance(value, str) and value == present.seen else value
 
     def _elements(self, node: Field | _Node, values: list[Any], present: Present, place: Place) -> list[Any]:
+        if isinstance(node, Field) and node.is_set:
+            return self._set(node, values, present, place)
         own = _own_elements(values, present)
         return [self.value(node, value, own[position], (place, position)) for position, value in enumerate(values)]
+
+    def _set(self, known: Field, values: list[Any], present: Present, place: Place) -> list[Any]:
+        """Of a set the values or the masks: that nothing comes twice in it would tell which values the masks hide."""
+        if values == present.seen:
+            return list(present.whole)
+        return [self._private(known, value, NOTHING, (place, position)) for position, value in enumerate(values)]
 
     def _private(self, known: Field, value: Any, present: Present, place: Place) -> Any:
         assert known.mask is not None
@@ -119,17 +140,19 @@ class _Walk:
 def _own_elements(values: list[Any], present: Present) -> list[Present]:
     """For each element of an array what it was before, or nothing where that is not certain.
 
-    It is for one that is as it was, with all that look like it; and for one that has changed, where it looks like none
-    that was there, and none was taken away.
+    It is for one that is as it was, with all that look like it; and for the only one that has changed, where it looks
+    like none that was there, and none was taken away.
     """
     if not (isinstance(present.whole, list) and isinstance(present.seen, list)):
         return [NOTHING] * len(values)
     now, before = list(map(_text, values)), list(map(_text, present.seen))
     alike = Counter(before)
     kept = Counter(new for new, old in zip(now, before, strict=False) if new == old)
+    changed = sum(new != old for new, old in zip(now, before, strict=False))
+    is_one_changed = changed <= 1 and len(now) >= len(before)
     own = [
         Present(whole, seen)
-        if (kept[new] == alike[new] if new == old else new not in alike and len(now) >= len(before))
+        if (kept[new] == alike[new] if new == old else new not in alike and is_one_changed)
         else NOTHING
         for new, old, whole, seen in zip(now, before, present.whole, present.seen, strict=False)
     ]

@@ -165,6 +165,15 @@ def pointer_to(pointer: str, part: str | int) -> str:
     return f"{pointer}/{text}".encode(errors="replace").decode()
 
 
+POSITION = re.compile(r"/(?:0|[1-9][0-9]*|-)(?=/|$)")
+"""An element of an array in a pointer, or (RFC 6902) the place behind its last."""
+
+
+def path_of(pointer: str) -> str:
+    """The dotted path of the field that an RFC 6901 pointer leads to: that of an array for its elements."""
+    return POSITION.sub("", pointer).removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
 # Text, as a query string has it
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import Masks
 from service.documents.restorer import Restorer
+from service.documents.values import path_of
 
 if TYPE_CHECKING:
     from service.documents.registry import DocumentType
@@ -37,13 +38,13 @@ class View:
         return {
             path: field if field.mask is None else _masked(field)
             for path, field in fields.items()
-            if not any(fields[parent].mask for parent in _parents(path))
+            if not any(fields[parent].mask is not None for parent in parents_of(path))
         }
 
     @cached_property
     def masks(self) -> Masks:
         """What is seen in the place of values, by the paths of their fields; nothing, where all is seen."""
-        return {path: field.mask for path, field in self.fields.items() if field.is_masked and field.mask}
+        return {path: field.mask for path, field in self.fields.items() if field.is_masked and field.mask is not None}
 
     @property
     def search(self) -> tuple[str, ...]:
@@ -59,10 +60,15 @@ class View:
         field = self.fields.get(path)
         return self.knows(path) if field is None else field.is_masked
 
+    def has_masks_at(self, pointer: str) -> bool:
+        """Whether what is at this RFC 6901 pointer is masked, is in something masked, or has something masked in it."""
+        path = path_of(pointer)
+        return self.hides(path) or any(not path or masked.startswith(f"{path}.") for masked in self.masks)
+
     @cached_property
     def restorer(self) -> Restorer:
-        """Puts values back in the place of masks."""
-        return Restorer(self.document_type.fields, self.masks)
+        """Puts values back in the place of masks, which whoever sees all may send too."""
+        return Restorer(self.document_type.fields, self.document_type.masked.masks)
 
 
 def _masked(field: Field) -> Field:
@@ -77,8 +83,3 @@ def _masked(field: Field) -> Field:
         mask=field.mask,
         is_masked=True,
     )
-
-
-def _parents(path: str) -> list[str]:
-    names = path.split(".")
-    return [".".join(names[:depth]) for depth in range(1, len(names))]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.limits import Limits, limits_of
 from service.documents.registry import DocumentType
 
@@ -71,9 +71,7 @@ def _required(field: Field, fields: Mapping[str, Field]) -> str:
     """A field is required where its object is given, and so only as far as that is."""
     if not field.is_required:
         return "no"
-    names = field.path.split(".")
-    parents = (".".join(names[:depth]) for depth in range(len(names) - 1, 0, -1))
-    optional = next((path for path in parents if not fields[path].is_required), None)
+    optional = next((path for path in reversed(parents_of(field.path)) if not fields[path].is_required), None)
     return f"if {optional} is given" if optional else "yes"
 
 

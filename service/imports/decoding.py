@@ -68,7 +68,7 @@ class TableDecoding:
             header,
             explode=query.explode,
             is_partial=query.mode == "upsert",
-            masks=query.view_of(document_type).masks,
+            masks=document_type.masked.masks,
         )
         self.columns = self._decoder.columns
         self._key = self._key_path(document_type, query)
@@ -126,7 +126,7 @@ class LinesDecoding:
 
     def __init__(self, document_type: DocumentType, query: ImportQuery) -> None:
         self._fields = document_type.fields
-        self._masks = query.view_of(document_type).masks
+        self._masks = document_type.masked.masks
         self._key = (query.key or "id") if query.mode == "upsert" else None
 
     def group_of(self, row: tuple[int, bytes]) -> Any:

@@ -38,7 +38,7 @@ class ImportQuery:
     sheet: str | None = None
     """XLSX: the name of the sheet; None: the first."""
     is_masked: bool = False
-    """Whether whoever asks sees masks in the place of private values, so that masks in the file stand for these."""
+    """Whether whoever asks sees masks in the place of private values."""
 
     def view_of(self, document_type: DocumentType) -> View:
         """The type as whoever asks sees it."""

@@ -131,12 +131,13 @@ class Upsert:
             return _Plan(replace(item, encoded=made.encoded), made.stored())
         key, revision = present["_id"], revision_of(present)
         before = bson.decode(bson.encode({name: present.get(name) for name in self._own_names}), CODEC)
-        seen = self._json(self._masker, deepcopy(present)) if self._view.is_masked else None
+        is_masked = self._view.is_masked
+        seen = self._json(self._masker, deepcopy(present)) if is_masked else None
         now = self._json(self._presenter, present)
-        restored = self._view.restorer.restore(incoming.body, Present(now, seen))
+        restored = self._view.restorer.restore(incoming.body, Present(now, seen if is_masked else now))
         body = merge(now, restored.body, self._type.fields)
         # Who may not see a private value must not learn either that it is the one that they name.
-        may_be_same = not restored.faults and not restored.names_values
+        may_be_same = not restored.faults and not (is_masked and restored.names_values)
         if may_be_same and _sorted_json(body) == _sorted_json(now):
             return _Plan(item, {"_id": key}, revision, is_same=True)
         try:

@@ -29,6 +29,8 @@ class Export(Record):
     account: str
     request_id: str | None = None
     is_snapshot: bool = False
+    is_masked: bool = False
+    """Whether it has masks in the place of private values."""
     state: ExportState = "running"
     """`abandoned`: the client left, or read nothing for too long; `failed` also if its service was killed."""
     rows: int = 0

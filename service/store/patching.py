@@ -1,6 +1,6 @@
 """Changes to a JSON document, as clients send them; pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -32,14 +32,17 @@ def merge_patch(target: Any, patch: Any, is_field: Callable[[str], bool] = lambd
     return merged
 
 
-def json_patch(target: Any, operations: Any) -> Any:
+def json_patch(target: Any, operations: Any, is_masked: Callable[[str], bool] = lambda _: False) -> Any:
     """RFC 6902: all operations in order, or none.
 
-    Raises ValidationFailedError for one that cannot be applied, and PatchTestFailedError for a `test` that fails.
+    `is_masked` says of a pointer whether there are masks: these stand for what is there only as long as they are there.
+    Raises ValidationFailedError for what cannot be applied, and PatchTestFailedError for a `test` that fails.
     """
     if not isinstance(operations, list) or len(operations) > MAX_OPERATIONS:
         message = f"an array of at most {MAX_OPERATIONS} operations is expected"
         raise ValidationFailedError([Fault("operations_expected", message, "")])
+    if faults := [*_moved_masks(operations, is_masked)]:
+        raise ValidationFailedError(faults)
     document = deepcopy(target)
     for position, operation in enumerate(operations):
         try:
@@ -50,6 +53,16 @@ def json_patch(target: Any, operations: Any) -> Any:
             message = "the document has no such place, or something else there"
             raise ValidationFailedError([Fault("patch_not_applicable", message, f"/{position}")]) from error
     return document
+
+
+def _moved_masks(operations: list[Any], is_masked: Callable[[str], bool]) -> Iterator[Fault]:
+    for position, operation in enumerate(operations):
+        if isinstance(operation, dict) and operation.get("op") in ("move", "copy"):
+            for member in ("from", "path"):
+                pointer = operation.get(member)
+                if isinstance(pointer, str) and is_masked(pointer):
+                    message = "there are masks: what they stand for can be neither moved nor copied"
+                    yield Fault("masked_value", message, f"/{position}/{member}")
 
 
 def _apply(document: Any, operation: Any) -> Any:

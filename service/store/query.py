@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from service.documents.fields import Field
+from service.documents.fields import Field, parents_of
 from service.documents.views import View
 from service.errors import Fault, InvalidQueryError, PrivateFieldError
 from service.store.operators import OPERATORS, operators_of
@@ -120,8 +120,7 @@ class QueryString:
         if path is None or self.is_hidden(name, path) or self.field(name, path) is None:
             return None
         fields = self._view.fields
-        parents = [".".join(path.split(".")[:depth]) for depth in range(1, path.count(".") + 1)]
-        if not fields[path].is_array or any(fields[parent].is_array for parent in parents):
+        if not fields[path].is_array or any(fields[parent].is_array for parent in parents_of(path)):
             self.refuse(name, "not_an_array", f"{path!r} is no array, or one inside of another")
         return path
 

@@ -257,10 +257,11 @@ class Repository:
             stored = await self._find(document_id)
             whole = _json(self._whole_presenter.present(deepcopy(stored))) if self.view.is_masked else None
             seen = self._presenter.present(stored)
+            seen_json = _json(seen)
             revision = revision_of(seen)
             if revisions is not None and revision not in revisions:
                 raise revision_mismatch(seen)
-            present = Present(whole, _json(seen))
+            present = Present(whole if self.view.is_masked else seen_json, seen_json)
             fields = validate_body(self.view, change(present.seen), present)
             try:
                 return await self._replace(key, fields, frozenset({revision}))

@@ -39,7 +39,7 @@ def unguard_formula(text: str) -> str:
 def csv_file(spec: FileSpec) -> PlainFile:
     """A CSV file, which starts with its header row; `bom` lets Excel see the UTF-8."""
     delimiter = DELIMITERS[spec.delimiter]
-    header = _lines([_quoted([column.path], delimiter) for column in spec.table().columns], delimiter)
+    header = _lines([_quoted([name], delimiter) for name in spec.table().header], delimiter)
     return PlainFile((("\ufeff" if spec.bom else "") + header).encode())
 
 

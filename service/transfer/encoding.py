@@ -69,6 +69,8 @@ class About:
     """UTC, without saying so."""
     rows: int
     cut_cells: int
+    is_masked: bool = False
+    """Whether masks stand in the place of private values."""
 
     def lines(self) -> list[tuple[str, str | int | datetime]]:
         """Names and values, for people."""
@@ -78,6 +80,7 @@ class About:
             ("Started (UTC)", self.started_at),
             ("Rows", self.rows),
             ("Cells cut", self.cut_cells),
+            *([("Private fields", "masked")] if self.is_masked else []),
             ("Complete", "yes"),
         ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import Decimal128, Int64, ObjectId
 
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.json_text import dump_json
 from service.transfer.encoding import Encode, FileSpec, Piece
 
@@ -87,10 +87,10 @@ class ArrowColumns:
             Kind.OBJECT_ID: pa.string(),
             Kind.JSON: pa.string(),
         }
-        columns = spec.table().columns
-        self._shapes = [_column_shape(spec, column.path) for column in columns]
+        table = spec.table()
+        self._shapes = [_column_shape(spec, column.path) for column in table.columns]
         self.schema: pa.Schema = pa.schema(
-            [(column.path, self._type_of(shape)) for column, shape in zip(columns, self._shapes, strict=True)]
+            [(name, self._type_of(shape)) for name, shape in zip(table.header, self._shapes, strict=True)]
         )
 
     def record_batch(self, columns: Sequence[Sequence[Any]]) -> tuple["pa.RecordBatch", int]:
@@ -173,10 +173,8 @@ class ArrowColumns:
 
 def _column_shape(spec: FileSpec, path: str) -> _Shape:
     """What the cells of a column hold: of a field below arrays, an array for each of them."""
-    names = path.split(".")
-    on_the_way = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
     shape = _element_shape(spec.fields, spec.fields[path])
-    for above in on_the_way:
+    for above in (*parents_of(path), path):
         if spec.fields[above].is_array and above != spec.explode:
             shape = _Array(shape)
     return shape

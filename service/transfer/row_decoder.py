@@ -5,20 +5,18 @@ also one whose every field is null. Free JSON of a field that is annotated `Any`
 text `"1"` as the number, an empty text as null.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.documents.base import SERVER_FIELDS
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.masks import NO_MASKS, Masks
+from service.documents.values import path_of
 from service.errors import Fault, InvalidFileError, cut
 from service.transfer.cells import CellError, Convert, converter_of, shown
 from service.transfer.decoding import MAX_COLUMNS, Cell
-
-POSITION = re.compile(r"/(?:0|[1-9][0-9]*)(?=/|$)")
-"""An element of an array in a JSON pointer."""
+from service.transfer.table import ALL_ELEMENTS, Table
 
 MAX_NAME_LENGTH = 200
 """Of what is told of a column's name, in characters."""
@@ -52,7 +50,7 @@ class _Node:
     is_exploded: bool = False
     """An array instead, with a row for each element."""
     is_whole: bool = True
-    """Whether every field has a column, so that nothing in any of them means that there is no object."""
+    """Whether nothing in any of its columns means that there is no object, though others may be there already."""
 
 
 class RowDecoder:
@@ -80,6 +78,8 @@ class RowDecoder:
         if faults:
             raise InvalidFileError(faults)
         self.exploded = self._exploded(explode)
+        if is_partial and self.exploded is not None and (faults := [*self._missing_of(self.exploded)]):
+            raise InvalidFileError(faults)
         self._element_columns = [
             index
             for index, path in enumerate(self.columns)
@@ -108,9 +108,8 @@ class RowDecoder:
 
     def column_of(self, pointer: str | None) -> str | None:
         """The column that the value at this pointer (RFC 6901) came from; its path, if there is none."""
-        path = POSITION.sub("", pointer or "").removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
-        parents = [path.rsplit(".", depth)[0] for depth in range(path.count(".") + 1)]
-        return next((parent for parent in parents if parent in self.columns), path or None)
+        path = path_of(pointer or "")
+        return next((above for above in (path, *reversed(parents_of(path))) if above in self.columns), path or None)
 
     def position_of(self, pointer: str | None) -> int:
         """Which of the rows of one document the value at this pointer came from."""
@@ -129,6 +128,8 @@ class RowDecoder:
                 yield Fault("unnamed_column", f"column {position} has no name")
             elif name in seen:
                 yield Fault("duplicate_column", "this column is there twice", column=cut(name, MAX_NAME_LENGTH))
+            elif ALL_ELEMENTS in name and (path := name.replace(ALL_ELEMENTS, "")) in self._fields:
+                yield Fault("not_exploded", self._whole_elements(path), column=name)
             elif name not in self._fields and name != REASONS_COLUMN:
                 yield Fault("unknown_column", "there is no such field", column=cut(name, MAX_NAME_LENGTH))
             elif any(name.startswith(f"{other}.") for other in self.columns):
@@ -144,11 +145,24 @@ class RowDecoder:
             if is_wanted and not any(name == path or name.startswith(f"{path}.") for name in seen):
                 yield Fault("missing_column", "this column is required", column=path)
 
+    def _whole_elements(self, path: str) -> str:
+        """What can be done about a column that has one field of all elements of an array."""
+        array = next(parent for parent in parents_of(path) if self._fields[parent].is_array)
+        return (
+            f"elements are replaced whole, and this is a part of each: export {array} itself, or with explode={array}"
+        )
+
+    def _missing_of(self, exploded: str) -> Iterator[Fault]:
+        """Elements are replaced whole, so that a field of theirs that has no column would be lost."""
+        for known in Table(self._fields, [exploded], exploded).columns:
+            if not {known.path, *parents_of(known.path)}.intersection(self.columns):
+                yield Fault("missing_column", f"elements of {exploded} are replaced whole", column=known.path)
+
     def _exploded(self, explode: str | None) -> str | None:
         found = dict.fromkeys(
             parent
             for path in self.columns
-            for parent in _parents(path)
+            for parent in parents_of(path)
             if self._fields[parent].is_array and self._fields[parent].kind is Kind.OBJECT
         )
         if explode is not None:
@@ -166,7 +180,7 @@ class RowDecoder:
             if path in SERVER_FIELDS or path == REASONS_COLUMN:
                 continue
             node, known = root, self._fields[path]
-            for parent in _parents(path):
+            for parent in parents_of(path):
                 name = parent.rpartition(".")[2]
                 node = node.nodes.setdefault(name, _Node(self._fields[parent], is_exploded=parent == self.exploded))
             name = path.rpartition(".")[2]
@@ -182,11 +196,13 @@ class RowDecoder:
             assert node.known is not None
             prefix = f"{node.known.path}."
             columns = [path for path in self.columns if path.startswith(prefix)]
-            node.is_whole = all(
+            is_in_element = self.exploded is not None and prefix.startswith(f"{self.exploded}.")
+            has_all_columns = all(
                 any(column == path or column.startswith(f"{path}.") for column in columns)
                 for path in self._fields
                 if path.startswith(prefix) and "." not in path.removeprefix(prefix)
             )
+            node.is_whole = is_in_element or (has_all_columns and self.exploded is None)
         return root
 
     def _object(
@@ -220,7 +236,7 @@ class RowDecoder:
         if node.is_exploded:
             return self._elements(node, node.known, pointer, rows, faults)
         members, is_empty = self._object(node, pointer, rows, faults)
-        if is_empty and node.known.is_nullable and (not self._is_partial or (node.is_whole and not self.exploded)):
+        if is_empty and node.known.is_nullable and (not self._is_partial or node.is_whole):
             return None, True
         if is_empty and not members and not node.known.is_required:
             return _ABSENT, True
@@ -251,12 +267,6 @@ def _nothing(known: Field, *, is_element: bool) -> Cells:
     """An empty text too, but where it can be a value: tools that quote every cell write nothing so."""
     is_text = known.kind is Kind.TEXT and (is_element or not known.is_array)
     return (None,) if is_text else (None, "")
-
-
-def _parents(path: str) -> list[str]:
-    """The objects that a field is in, from the outside in."""
-    names = path.split(".")
-    return [".".join(names[:depth]) for depth in range(1, len(names))]
 
 
 def _below(node: _Node) -> Iterator[_Node]:

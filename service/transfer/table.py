@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from service.documents.batches import decode_batch
-from service.documents.fields import Field, Kind
+from service.documents.fields import Field, Kind, parents_of
 from service.documents.presenter import Presenter
 
 
@@ -23,6 +23,7 @@ class Table:
         self._explode = explode.split(".") if explode else []
         named = [column for path in paths or _top_level(fields) for column in _columns(fields, fields[path], explode)]
         self.columns = tuple(dict.fromkeys(named))
+        self.header = tuple(_name_of(fields, column.path, explode) for column in self.columns)
         self._read_row = _row_reader([column.path for column in self.columns])
 
     def documents(self, batch: bytes) -> Iterator[dict[str, Any]]:
@@ -53,6 +54,19 @@ def _columns(fields: Mapping[str, Field], field: Field, explode: str | None) -> 
     for path, inner in fields.items():
         if path.startswith(prefix) and "." not in path.removeprefix(prefix):
             yield from _columns(fields, inner, explode)
+
+
+ALL_ELEMENTS = "[]"
+"""Stands in a column's name behind an array of objects that has no row for each element: `contacts[].name`."""
+
+
+def _name_of(fields: Mapping[str, Field], path: str, explode: str | None) -> str:
+    """What a header calls a column: its path, and which arrays its cells hold all elements of."""
+    names = path.split(".")
+    for depth, parent in enumerate(parents_of(path)):
+        if fields[parent].is_array and parent != explode:
+            names[depth] += ALL_ELEMENTS
+    return ".".join(names)
 
 
 def _exploded(document: dict[str, Any], path: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,8 @@ class XlsxFile:
     """Puts an XLSX file together; a new sheet where one is full, and a last one that tells about the file."""
 
     def __init__(self, spec: FileSpec) -> None:
-        self._columns = spec.table().columns
+        table = spec.table()
+        self._columns, self._header = table.columns, table.header
         self._title = spec.title
         self._zip = ZipStream()
         self._row_counts: list[int] = []
@@ -80,7 +81,7 @@ class XlsxFile:
         del workbook["Sheet"]
         for number, rows in enumerate(self._row_counts, start=1):
             sheet = workbook.create_sheet(self._title[:31] if number == 1 else f"{self._title[:26]} {number}")
-            sheet.append([column.path for column in self._columns])
+            sheet.append(self._header)
             for style, number_format in NUMBER_FORMATS.items():
                 cell = sheet.cell(2, style)
                 cell.number_format = number_format

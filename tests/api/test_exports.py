@@ -477,6 +477,7 @@ async def test_a_record_has_who_asked_for_what(
         "account": "tester",
         "request_id": "the-request",
         "is_snapshot": False,
+        "is_masked": False,
         "state": "complete",
         "rows": 0,
         "bytes": 0,

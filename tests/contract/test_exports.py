@@ -66,6 +66,18 @@ class Asked:
         paths = self.fields or [path for path in self.document_type.fields if "." not in path]
         return list(dict.fromkeys(column for path in paths for column in self._opened(path)))
 
+    @property
+    def header(self) -> list[str]:
+        """Their names, which say of what is below an array that there is a list of it."""
+        return [self._named(path) for path in self.columns]
+
+    def _named(self, path: str) -> str:
+        parent, _, name = path.rpartition(".")
+        if not parent:
+            return name
+        is_list = self.document_type.fields[parent].is_array and parent != self.explode
+        return f"{self._named(parent)}{'[]' if is_list else ''}.{name}"
+
     def _opened(self, path: str) -> list[str]:
         field = self.document_type.fields[path]
         if field.kind is not Kind.OBJECT or (field.is_array and path != self.explode):
@@ -253,18 +265,19 @@ def from_parquet(asked: Asked, path: str, value: Any) -> Any:
 
 def read_csv(asked: Asked, content: bytes) -> tuple[list[str], list[Row]]:
     header, *rows = csv_rows(content)
-    return header, [[from_csv(asked, *cell) for cell in zip(header, row, strict=True)] for row in rows]
+    return header, [[from_csv(asked, *cell) for cell in zip(asked.columns, row, strict=True)] for row in rows]
 
 
 def read_xlsx(asked: Asked, content: bytes) -> tuple[list[str], list[Row]]:
     header, *rows = sheets_of(content)[asked.document_type.name]
-    return header, [[from_xlsx(asked, *cell) for cell in zip(header, row, strict=True)] for row in rows]
+    return header, [[from_xlsx(asked, *cell) for cell in zip(asked.columns, row, strict=True)] for row in rows]
 
 
 def read_parquet(asked: Asked, content: bytes) -> tuple[list[str], list[Row]]:
     table = parquet.read_table(io.BytesIO(content))
     header: list[str] = table.column_names
-    return header, [[from_parquet(asked, path, row[path]) for path in header] for row in table.to_pylist()]
+    columns = dict(zip(header, asked.columns, strict=True))
+    return header, [[from_parquet(asked, columns[name], row[name]) for name in header] for row in table.to_pylist()]
 
 
 READERS: Mapping[str, Callable[[Asked, bytes], tuple[list[str], list[Row]]]] = {
@@ -286,10 +299,10 @@ def assert_file_has(documents: list[Document], asked: Asked, content: bytes) -> 
         assert list(found) == [json.dumps(picked(row, asked.fields)) for row in expected]
         return
     header, rows = READERS[asked.file_format](asked, content)
-    assert header == asked.columns
+    assert header == asked.header
     assert len(rows) == len(expected)
     for document, row in zip(expected, rows, strict=True):
-        for path, cell in zip(header, row, strict=True):
+        for path, cell in zip(asked.columns, row, strict=True):
             assert cell == expected_cell(asked, path, value_at(document, path)), path
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.documents.base import SERVER_FIELDS
-from service.documents.fields import Kind
+from service.documents.fields import Kind, parents_of
 from service.documents.limits import limits_of
 from service.documents.registry import DocumentType
 from service.imports.importer import SMALL_BYTES
@@ -45,7 +45,7 @@ every_array = pytest.mark.parametrize(
         pytest.param(document_type, path, id=f"{document_type.name}-{path}")
         for document_type in TYPES
         for path, field in document_type.fields.items()
-        if field.is_array and not document_type.fields.get(path.rpartition(".")[0], field).is_repeated
+        if field.is_array and not any(document_type.fields[parent].is_repeated for parent in parents_of(path))
     ],
 )
 every_key = pytest.mark.parametrize(
@@ -128,6 +128,34 @@ async def test_what_was_exported_is_unchanged_where_it_is_and_restored_where_it_
     await clear(document_type)
     assert await counts(client, document_type, file_format, content, mode="upsert") == {"created": len(documents)}
     assert with_ids(await listed(client, document_type)) == with_ids(documents)
+
+
+@pytest.mark.parametrize("file_format", TABLES)
+async def test_pieces_of_elements_are_no_way_to_lose_the_rest(client: httpx.AsyncClient, file_format: str) -> None:
+    documents = await load(client, EVERYTHING, 4)
+    whole = ["label", "leaf.text", "leaf.number", "leaf.day", "leaf.moments", "leaves", "days"]
+    some = [f"branches.{name}" for name in whole[1:]]
+    for paths, explode, refused in (
+        (["branches.label"], None, [("not_exploded", "branches[].label")]),
+        (
+            ["branches.leaf.text"],
+            "branches",
+            [("missing_column", f"branches.{name}") for name in whole if name != "leaf.text"],
+        ),
+        (some, "branches", [("missing_column", "branches.label")]),
+        (["branches.leaves.text"], "branches", [("not_exploded", "branches.leaves[].text")]),
+    ):
+        content = await export(client, Asked(EVERYTHING, file_format, ("id", *paths), explode=explode))
+
+        for mode in ("upsert", "create"):
+            response = await send(client, EVERYTHING, file_format, content, mode=mode)
+            assert (response.status_code, response.json()["code"]) == (422, "invalid_file")
+            if mode == "upsert":
+                assert [(fault["code"], fault["column"]) for fault in response.json()["errors"]] == refused
+        assert await listed(client, EVERYTHING) == documents
+    for taken, explode in (("branches", None), ("branches", "branches")):
+        content = await export(client, Asked(EVERYTHING, file_format, ("id", taken), explode=explode))
+        assert await counts(client, EVERYTHING, file_format, content, mode="upsert") == {"unchanged": len(documents)}
 
 
 @every_key

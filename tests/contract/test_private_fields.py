@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 from pyarrow import parquet
 
+from service.documents.fields import parents_of
 from service.documents.registry import DocumentType
 from service.store.operators import OPERATORS
 from tests.canaries import TRACES, assert_masked, every_type, said, traces_in, with_canaries
@@ -189,13 +190,12 @@ async def test_a_masked_column_of_parquet_is_text(
 
     table = parquet.read_table(io.BytesIO(response.content))
 
-    for path, mask in masks.items():
+    for (path, mask), column in zip(masks.items(), table.schema, strict=True):
         texts: Any = pa.string()
-        parents = [path.rsplit(".", depth)[0] for depth in range(path.count(".") + 1)]
-        for _ in [parent for parent in parents if document_type.fields[parent].is_array]:
+        for _ in [above for above in (*parents_of(path), path) if document_type.fields[above].is_array]:
             texts = pa.list_(texts)
-        [value] = table[path].to_pylist()
-        assert table.schema.field(path).type == texts, path
+        [value] = table[column.name].to_pylist()
+        assert (column.name.replace("[]", ""), column.type) == (path, texts)
         assert value is None or all(mask.is_mask(text) for text in said(value).split() if text != "None")
 
 

@@ -19,7 +19,7 @@ from service.store.repository import Presented
 from tests.canaries import every_type, holders_of, with_canaries
 from tests.conftest import TYPES
 from tests.contract.test_documents import address, bodies, create, without_server_fields
-from tests.contract.test_exports import Asked, export
+from tests.contract.test_exports import EVERYTHING, Asked, export
 from tests.contract.test_imports import MEDIA_TYPES, clear, counts, send
 
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
@@ -74,12 +74,14 @@ async def test_what_was_seen_can_be_put_back(
     for stored in before:
         place = address(document_type, str(stored["_id"]))
         seen = (await client.get(place)).json()
-        nothing = [{"op": "test", "path": "", "value": seen | {"revision": 4}}]
+        nothing = [
+            {"op": "test", "path": f"/{name}", "value": value} for name, value in without_server_fields(seen).items()
+        ]
         for response in (
             await client.put(place, json=seen),
             await client.put(place, json=seen, headers={"If-Match": '"2"'}),
             await client.patch(place, json=without_server_fields(seen)),
-            await client.patch(place, content=json.dumps(nothing[1:]), headers=JSON_PATCH),
+            await client.patch(place, content=json.dumps(nothing), headers=JSON_PATCH),
         ):
             assert response.status_code == 200, response.text
             assert without_server_fields(response.json()) == without_server_fields(seen)
@@ -121,10 +123,10 @@ async def test_what_is_public_can_be_changed_beside_masks(
         ),
         (
             {"profile": {"addresses": [{"street": "***", "city": "X", "country": "FR"}] * 3}},
-            ["/profile/addresses/2/street"],
+            [f"/profile/addresses/{index}/street" for index in range(3)],
         ),
     ],
-    ids=["of another", "of none", "its own", "moved", "one too many"],
+    ids=["of another", "of none", "its own", "moved", "all changed"],
 )
 async def test_a_mask_that_stands_for_nothing_is_refused(
     client: httpx.AsyncClient, unprivileged: Callable[[], None], change: Any, pointers: list[str]
@@ -157,18 +159,54 @@ async def test_a_new_document_has_no_masks(
 
 
 @every_type
-async def test_with_the_scope_a_mask_is_a_text(client: httpx.AsyncClient, document_type: DocumentType) -> None:
-    document = await create(client, document_type)
-    place = address(document_type, document["id"])
-    for path, mask in document_type.masked.masks.items():
-        field = document_type.fields[path]
-        if "." not in path and field.kind is Kind.TEXT and not field.is_array and not field.choices:
-            text = "x***@example.org" if field.is_email else mask.mask("")
-            response = await client.patch(place, json={path: text})
-            assert response.json()[path] == text
-    pointer, field = next((path, field) for path, field in document_type.fields.items() if field.kind is Kind.DATE)
-    if "." not in pointer:
-        assert faults_of(await client.patch(place, json={pointer: "***"})) == [(f"/{field.path}", "date_format")]
+async def test_nobody_stores_a_mask(
+    client: httpx.AsyncClient,
+    document_type: DocumentType,
+    unprivileged: Callable[[], None],
+    privileged: Callable[[], None],
+) -> None:
+    place = address(document_type, (await create(client, document_type, with_canaries(document_type)))["id"])
+    before = await stored_documents(document_type)
+    whole = (await client.get(place)).json()
+    unprivileged()
+    seen = (await client.get(place)).json()
+    privileged()
+    own = without_server_fields(seen)
+
+    answers = [
+        await client.post(address(document_type), json=own),
+        await client.put(place, json=own),
+        await client.patch(place, json=own),
+        await client.patch(
+            place,
+            content=json.dumps([{"op": "add", "path": f"/{name}", "value": value} for name, value in own.items()]),
+            headers=JSON_PATCH,
+        ),
+    ]
+
+    for answer in answers:
+        paths = {
+            ".".join(part for part in pointer.split("/")[1:] if not part.isdigit()) for pointer, _ in faults_of(answer)
+        }
+        assert paths == {path for path in document_type.masked.masks if [*holders_of(seen, path.split(".")[:-1])]}
+        assert {code for _, code in faults_of(answer)} == {"masked_value"}
+    assert await stored_documents(document_type) == before
+    assert (await client.put(place, json=whole)).status_code == 200
+    assert await stored_documents(document_type) == before
+
+
+async def test_a_mask_that_is_stored_can_be_put_back(client: httpx.AsyncClient) -> None:
+    document = await create(client, USERS, ADA)
+    place = address(USERS, document["id"])
+    collection = USERS.document_class.get_pymongo_collection()
+    await collection.update_one({}, {"$set": {"profile.phone": "***", "profile.addresses.0.street": "***"}})
+    whole = (await client.get(place)).json()
+
+    assert whole["profile"]["phone"] == "***"
+    assert (await client.put(place, json=whole)).json()["profile"] == whole["profile"]
+    assert (await client.patch(place, json={"age": 3})).json()["profile"] == whole["profile"]
+    line = json.dumps(whole | {"age": 4}).encode()
+    assert await counts(client, USERS, "ndjson", line, mode="upsert") == {"updated": 1}
 
 
 async def test_a_json_patch_sees_masks_only(client: httpx.AsyncClient, unprivileged: Callable[[], None]) -> None:
@@ -180,17 +218,93 @@ async def test_a_json_patch_sees_masks_only(client: httpx.AsyncClient, unprivile
 
     guess = await patch({"op": "test", "path": "/email", "value": "ada@example.org"})
     mask = await patch({"op": "test", "path": "/email", "value": "a***@example.org"})
-    copied = await patch({"op": "copy", "from": "/profile/phone", "path": "/profile/bio"})
-    moved = await patch(
-        {"op": "move", "from": "/email", "path": "/name"}, {"op": "add", "path": "/email", "value": "b@example.org"}
-    )
+    public = await patch({"op": "copy", "from": "/name", "path": "/profile/bio"})
 
     assert (guess.status_code, guess.json()["code"]) == (409, "patch_test_failed")
     assert mask.status_code == 200
-    assert copied.json()["profile"]["bio"] == "***"
-    assert moved.json()["name"] == "a***@example.org"
-    [stored] = await stored_documents(USERS)
-    assert (stored["name"], stored["email"], stored["profile"]["bio"]) == ("a***@example.org", "b@example.org", "***")
+    assert public.json()["profile"]["bio"] == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("operations", "pointers"),
+    [
+        ([("copy", "/profile/phone", "/profile/bio")], ["/0/from"]),
+        ([("move", "/email", "/name")], ["/0/from"]),
+        ([("move", "/profile/phone", "/profile/birthday")], ["/0/from", "/0/path"]),
+        ([("copy", "/name", "/profile/bio"), ("copy", "/profile/bio", "/profile/phone")], ["/1/path"]),
+        ([("move", "/profile/addresses/0", "/profile/addresses/1")], ["/0/from", "/0/path"]),
+        ([("copy", "/profile/addresses/0", "/profile/addresses/-")], ["/0/from", "/0/path"]),
+        ([("move", "/profile/addresses", "/tags")], ["/0/from"]),
+        ([("copy", "", "/profile/bio"), ("copy", "/profile", "/profile/bio")], ["/0/from", "/1/from"]),
+        ([("move", "/profile/addresses/0/street", "/profile/addresses/1/city")], ["/0/from"]),
+        ([("copy", "/profile/addresses/0/city", "/profile/addresses/1/city")], []),
+        ([("move", "/name", "/tags/-")], ["/name"]),
+    ],
+    ids=str,
+)
+async def test_masks_are_neither_moved_nor_copied(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None], operations: list[Any], pointers: list[str]
+) -> None:
+    place = address(USERS, (await create(client, USERS, ADA))["id"])
+    before = await stored_documents(USERS)
+    unprivileged()
+    patch = [{"op": name, "from": source, "path": target} for name, source, target in operations]
+
+    response = await client.patch(place, content=json.dumps(patch), headers=JSON_PATCH)
+
+    if not pointers:
+        assert response.status_code == 200, response.text
+        return
+    code = "masked_value" if pointers != ["/name"] else "missing"  # which has nothing to do with masks
+    assert faults_of(response) == [(pointer, code) for pointer in pointers]
+    assert await stored_documents(USERS) == before
+
+
+async def test_with_the_scope_all_can_be_moved(client: httpx.AsyncClient) -> None:
+    place = address(USERS, (await create(client, USERS, ADA))["id"])
+    patch = [
+        {"op": "move", "from": "/profile/addresses/0", "path": "/profile/addresses/1"},
+        {"op": "copy", "from": "/profile/phone", "path": "/profile/bio"},
+    ]
+
+    response = await client.patch(place, content=json.dumps(patch), headers=JSON_PATCH)
+
+    profile = response.json()["profile"]
+    assert [one["street"] for one in profile["addresses"]] == ["Second", "First"]
+    assert profile["bio"] == "+44 1"
+
+
+async def test_a_json_patch_gives_no_address_anothers_street(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None]
+) -> None:
+    place = address(USERS, (await create(client, USERS, ADA))["id"])
+    before = await stored_documents(USERS)
+    unprivileged()
+    operations = [
+        {"op": "remove", "path": "/profile/addresses/0"},
+        {"op": "replace", "path": "/profile/addresses/0/city", "value": "Lyon"},
+        {"op": "add", "path": "/profile/addresses/-", "value": {"street": "Third", "city": "Rome", "country": "IT"}},
+    ]
+
+    response = await client.patch(place, content=json.dumps(operations), headers=JSON_PATCH)
+
+    assert faults_of(response) == [("/profile/addresses/0/street", "masked_value")]
+    assert await stored_documents(USERS) == before
+
+
+async def test_a_guess_in_a_private_set_tells_nothing(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None]
+) -> None:
+    place = address(EVERYTHING, (await create(client, EVERYTHING))["id"])
+    assert (await client.patch(place, json={"colours": ["red"]})).status_code == 200
+    unprivileged()
+
+    answers = [await client.patch(place, json={"colours": ["***", guess]}) for guess in ("red", "blue")]
+
+    assert [faults_of(answer) for answer in answers] == [[("/colours/0", "masked_value")]] * 2
+    assert (await client.patch(place, json={"colours": ["***"], "limit": 5})).status_code == 200
+    [stored] = await stored_documents(EVERYTHING)
+    assert (stored["colours"], stored["limit"]) == (["red"], 5)
 
 
 async def test_many_who_put_masks_at_once_lose_nothing(
@@ -220,7 +334,7 @@ async def test_masks_are_put_back_at_the_revision_that_was_named(
 
     assert (response.status_code, response.headers["etag"]) == (412, '"2"')
     assert response.json()["current"] == seen
-    assert (await client.put(place[:-1] + "0", json=seen)).status_code == 404
+    assert (await client.put(address(USERS, "0" * 24), json=seen)).status_code == 404
 
 
 # Files
@@ -301,6 +415,43 @@ async def test_a_masked_file_makes_no_new_documents(
         [row] = response.json()["failed_rows"]
         assert {error["code"] for error in row["errors"]} == {"masked_value"}
         assert all("canary" not in str(error["value"]) for error in row["errors"])
+
+
+@every_type
+@every_format
+async def test_a_masked_file_of_somebody_else_changes_no_private_value(
+    client: httpx.AsyncClient,
+    document_type: DocumentType,
+    file_format: str,
+    unprivileged: Callable[[], None],
+    privileged: Callable[[], None],
+) -> None:
+    await create(client, document_type, with_canaries(document_type))
+    before = await stored_documents(document_type)
+    unprivileged()
+    content = await export(client, Asked(document_type, file_format))
+    privileged()
+
+    for mode in ("create", "upsert"):
+        for dry_run in (True, False):
+            response = await send(client, document_type, file_format, content, mode=mode, dry_run=dry_run)
+            report = response.json().get("report", response.json())
+            [row] = report["failed_rows"]
+            assert {error["code"] for error in row["errors"]} == {"masked_value"}
+    assert await stored_documents(document_type) == before
+
+
+async def test_a_file_and_its_record_say_that_they_are_masked(
+    client: httpx.AsyncClient, unprivileged: Callable[[], None]
+) -> None:
+    for is_masked in (False, True):
+        response = await client.get(f"{address(USERS)}/export/xlsx")
+        sheet = openpyxl.load_workbook(io.BytesIO(response.content)).worksheets[-1]
+        about = {row[0]: row[1] for row in sheet.iter_rows(values_only=True)}
+        record = (await client.get(f"/api/v1/exports/{response.headers['Export-Id']}")).json()
+        assert record["is_masked"] is is_masked
+        assert about.get("Private fields") == ("masked" if is_masked else None)
+        unprivileged()
 
 
 async def test_rows_for_each_address_keep_the_streets(

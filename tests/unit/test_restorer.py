@@ -57,7 +57,8 @@ def test_what_is_seen_comes_back_as_what_it_is(document_type: Any, data: st.Data
     result = document_type.masked.restorer.restore(present.seen, present)
 
     assert (result.body, result.faults, result.names_values) == (present.whole, [], False)
-    assert document_type.whole.restorer.restore(present.seen, present).body == present.seen
+    whole = document_type.whole.restorer.restore(present.whole, Present(present.whole, present.whole))
+    assert (whole.body, whole.faults) == (present.whole, [])
 
 
 @given(data=st.data(), count=st.integers(0, 4))
@@ -75,6 +76,29 @@ def test_moved_elements_never_get_anothers_value(data: st.DataObject, count: int
         assert all(homes.index(home) == body["profile"]["addresses"].index(home) for home in found)
 
 
+@given(data=st.data(), count=st.integers(1, 4))
+def test_whatever_is_done_to_an_array_nobody_gets_anothers_value(data: st.DataObject, count: int) -> None:
+    """Homes of different cities, which are moved, taken out, changed, and joined by others."""
+    homes = [{"street": f"street {number}", "city": f"city {number}"} for number in range(count)]
+    present = present_of(living_at(*homes))
+    sent = list(zip([home["street"] for home in homes], present.seen["profile"]["addresses"], strict=True))
+    for number in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(sent)))
+        if place == len(sent):
+            sent.append((f"new {number}", {"street": f"new {number}", "city": "city 0"}))
+            continue
+        street, home = sent.pop(place)
+        action = data.draw(st.sampled_from(["take out", "move", "change"]))
+        if action != "take out":
+            changed = home | ({"city": f"changed {number}"} if action == "change" else {})
+            sent.insert(data.draw(st.integers(0, len(sent))) if action == "move" else place, (street, changed))
+
+    body, pointers = restored(living_at(*(home for _, home in sent)), present)
+
+    if not pointers:
+        assert [home["street"] for home in body["profile"]["addresses"]] == [street for street, _ in sent]
+
+
 MASKED_HOME, MASKED_WORK = HOME | {"street": "***"}, WORK | {"street": "***"}
 
 
@@ -90,13 +114,23 @@ MASKED_HOME, MASKED_WORK = HOME | {"street": "***"}, WORK | {"street": "***"}
         ([MASKED_WORK], None, ["0"]),
         ([MASKED_WORK, MASKED_HOME], None, ["0", "1"]),
         ([MASKED_WORK | {"city": "Pisa"}], None, ["0"]),
+        ([MASKED_WORK | {"city": "Pisa"}, MASKED_HOME | {"city": "Lyon"}], None, ["0", "1"]),
+        ([MASKED_WORK | {"city": "Pisa"}, HOME], None, ["0"]),
+        ([MASKED_HOME, MASKED_WORK | {"city": "Pisa"}, WORK], [HOME, WORK | {"city": "Pisa"}, WORK], []),
         ([WORK, MASKED_HOME, MASKED_WORK], None, ["1", "2"]),
         ([MASKED_HOME, MASKED_WORK, MASKED_WORK], None, ["2"]),
         ([HOME | {"street": "****"}, 7, None, ["***"]], [HOME | {"street": "****"}, 7, None, ["***"]], []),
     ],
     ids=[
         *("as they were", "one changed", "one more", "the last left out", "others", "none"),
-        *("the first left out", "swapped", "left out and changed", "put before", "twice", "no objects"),
+        *(
+            "the first left out",
+            "swapped",
+            "left out and changed",
+            "swapped and changed",
+            "left out, changed and added",
+        ),
+        *("one changed and one added", "put before", "twice", "no objects"),
     ],
 )
 def test_an_element_is_the_one_at_its_index_or_none(sent: Any, kept: Any, pointers: list[str]) -> None:
@@ -148,6 +182,31 @@ def test_a_mask_stands_only_for_what_it_masks(body: Any, pointers: list[str]) ->
 def test_it_is_told_whether_private_values_are_named(body: Any, names_values: bool) -> None:  # noqa: FBT001 - a case
     present = present_of({"email": "ada@example.org", **living_at(HOME)})
     assert USERS.masked.restorer.restore(body, present).names_values == names_values
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept", "pointers"),
+    [
+        (["***", "***"], ["blue", "red"], []),
+        (["red", "blue"], ["red", "blue"], []),
+        (["red", "red"], ["red", "red"], []),
+        ([], [], []),
+        (["***"], None, ["/colours/0"]),
+        (["***"] * 3, None, ["/colours/0", "/colours/1", "/colours/2"]),
+        (["***", "red"], None, ["/colours/0"]),
+        (["blue", "***"], None, ["/colours/1"]),
+        (["***", "***", "red"], None, ["/colours/0", "/colours/1"]),
+    ],
+    ids=str,
+)
+def test_of_a_private_set_there_are_masks_or_values(sent: Any, kept: Any, pointers: list[str]) -> None:
+    present = present_of({"colours": ["blue", "red"]}, EVERYTHING)
+
+    result = EVERYTHING.masked.restorer.restore({"colours": sent}, present)
+
+    assert [(fault.pointer, fault.code) for fault in result.faults] == [(one, "masked_value") for one in pointers]
+    if kept is not None:
+        assert result.body == {"colours": kept}
 
 
 def test_a_body_is_left_as_it_came() -> None:

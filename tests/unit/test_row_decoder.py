@@ -327,6 +327,24 @@ def test_no_column_is_missing_where_documents_may_be_there_already() -> None:
     assert part_of("number", "1") == {"number": 1}
 
 
+def test_elements_of_documents_that_may_be_there_have_all_their_columns() -> None:
+    assert header_faults("parts.code", is_partial=True) == [("missing_column", "parts.weight")]
+    assert header_faults("branches.label", "branches.leaf", cls=Everything, is_partial=True) == [
+        ("missing_column", "branches.leaves"),
+        ("missing_column", "branches.days"),
+    ]
+    assert part_of("parts.code parts.weight", "a", None) == {"parts": [{"code": "a", "weight": None}]}
+
+
+def test_a_column_of_a_part_of_all_elements_is_refused() -> None:
+    header = ("name", "owner.age", "parts[].code")
+    assert header_faults(*header) == header_faults(*header, is_partial=True) == [("not_exploded", "parts[].code")]
+    assert header_faults("name", "owner", "parts[].nothing", "[]") == [
+        ("unknown_column", "parts[].nothing"),
+        ("unknown_column", "[]"),
+    ]
+
+
 def test_there_are_not_too_many_columns() -> None:
     assert header_faults(*(f"c{number}" for number in range(MAX_COLUMNS + 1))) == [("too_many_columns", None)]
 
@@ -425,7 +443,7 @@ def test_a_pointer_leads_to_the_column_that_its_value_came_from(pointer: str | N
 @given(st.lists(st.lists(st.none() | st.text(max_size=5) | st.booleans() | st.floats(), max_size=12), min_size=1))
 def test_any_cells_are_a_body_or_faults_with_columns(rows: list[list[Cell]]) -> None:
     header = [path for path, field in THINGS.fields.items() if field.is_scalar and "parts" not in path]
-    decoder = RowDecoder(THINGS.fields, [*header[:8], "parts.code", "free"], is_partial=True)
+    decoder = RowDecoder(THINGS.fields, [*header[:8], "parts.code", "parts.weight", "free"], is_partial=True)
 
     _, faults = decoder.body(rows)
 

@@ -117,7 +117,31 @@ def test_the_columns_are_those_asked_for_in_that_order_and_once(paths: list[str]
     assert [column.path for column in Table(USERS, paths).columns] == columns
 
 
-def test_an_exploded_array_of_objects_is_a_column_for_each_of_their_fields() -> None:
+@pytest.mark.parametrize(
+    ("explode", "header"),
+    [
+        (None, ["branches[].label", "branches[].leaves[].text", "branches[].leaf.moments", "branch.leaves[].text"]),
+        ("branches", ["branches.label", "branches.leaves[].text", "branches.leaf.moments", "branch.leaves[].text"]),
+        (
+            "branch.leaves",
+            ["branches[].label", "branches[].leaves[].text", "branches[].leaf.moments", "branch.leaves.text"],
+        ),
+    ],
+)
+def test_a_column_says_which_arrays_it_has_all_elements_of(explode: str | None, header: list[str]) -> None:
+    paths = ["branches.label", "branches.leaves.text", "branches.leaf.moments", "branch.leaves.text"]
+    table = Table(EVERYTHING, paths, explode)
+
+    assert list(table.header) == header
+    assert [column.path for column in table.columns] == paths
+
+
+def test_a_column_of_a_whole_array_has_its_path() -> None:
+    table = Table(EVERYTHING)
+    assert list(table.header) == [column.path for column in table.columns]
+
+
+def test_an_exploded_array_of_objects_is_a_column_each_of_their_fields() -> None:
     paths = [column.path for column in Table(USERS, ["name", "profile"], explode="profile.addresses").columns]
 
     assert paths == ["name", "profile.bio", "profile.birthday", "profile.phone", *ADDRESS_PATHS]

@@ -109,6 +109,25 @@ def test_whatever_is_stored_is_masked(document: dict[str, Any]) -> None:
             assert {"***", None}.issuperset(values)
 
 
+@pytest.mark.parametrize(
+    ("pointer", "has_masks"),
+    [
+        ("", True),
+        ("/secret", True),
+        ("/secret/deep/code", True),
+        ("/secrets/0", True),
+        ("/secrets/-", True),
+        ("/id", False),
+        ("/nothing", False),
+        ("/secret~1deep", False),
+        ("secret", True),
+    ],
+)
+def test_a_pointer_may_lead_to_masks(pointer: str, has_masks: bool) -> None:  # noqa: FBT001 - a case
+    assert THINGS.masked.has_masks_at(pointer) == has_masks
+    assert not THINGS.whole.has_masks_at(pointer)
+
+
 def test_q_looks_in_what_is_seen() -> None:
     def searched(scopes: list[str]) -> set[str]:
         [clause] = read_list_query(USERS.seen_with(scopes), [("q", "x")]).selection.filter["$and"]

@@ -406,6 +406,9 @@ def test_the_last_sheet_tells_about_the_file() -> None:
         ("Cells cut", 89),
         ("Complete", "yes"),
     ]
+    masked = XlsxFile(SPEC)
+    file = masked.start() + masked.end(About("things", "ada", STARTED_AT, 0, 0, is_masked=True))
+    assert about(file)["Private fields"] == "masked"
     sheet = opened(file).worksheets[-1]
     assert sheet.title == ABOUT
     assert sheet["B3"].is_date
