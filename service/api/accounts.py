@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response, Security
 
 from service.api.bodies import JSON, MERGE_PATCH, read_json
-from service.api.conditions import etag, if_match, is_not_modified
+from service.api.conditions import if_match, is_not_modified
 from service.api.dependencies import actor_of, authorize, caller_of, services_of
 from service.api.parameters import header_parameter, list_parameters, read_parameters
 from service.api.responses import described, document_response, page_response
@@ -37,7 +37,7 @@ from service.errors import (
 from service.settings import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from service.store.patching import merge_patch
 from service.store.query import read_list_query
-from service.store.repository import Presented
+from service.store.repository import Presented, entity_tag
 from service.store.schemas import REF_TEMPLATE, component_schemas
 
 ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
@@ -132,7 +132,7 @@ async def get_account(request: Request, account_id: str) -> Response:
     """Without anything that is secret."""
     account = await services_of(request).records[ACCOUNTS.name].get(account_id)
     if is_not_modified(request, account):
-        return Response(status_code=304, headers={"ETag": etag(account)})
+        return Response(status_code=304, headers={"ETag": entity_tag(account)})
     return document_response(account)
 
 

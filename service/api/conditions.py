@@ -1,36 +1,35 @@
-"""Conditional requests (RFC 9110 §13): an entity tag is a document's revision, in quotes."""
+"""Conditional requests (RFC 9110 §13): an entity tag is a document's revision, in quotes.
+
+Of what has masks in it `-masked` follows.
+"""
 
 import re
 
 from fastapi import Request
 
 from service.errors import InvalidHeaderError
-from service.store.repository import Presented, Revisions, revision_of
+from service.store.repository import MASKED, Presented, Revisions, entity_tag
 
 LIST_ITEM = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|$)')
-REVISION = re.compile(r"0|[1-9][0-9]{0,17}")
-
-
-def etag(document: Presented) -> str:
-    """The document's entity tag."""
-    return f'"{revision_of(document)}"'
+REVISION = re.compile(rf"(0|[1-9][0-9]{{0,17}})(?:{MASKED})?")
 
 
 def if_match(request: Request) -> Revisions:
-    """The revisions that a write may replace; None: any. Raises InvalidHeaderError."""
-    return _revisions(request, "if-match", take_weak=False)
+    """The revisions that a write may replace, whatever was seen of them; None: any. Raises InvalidHeaderError."""
+    tags = _tags(request, "if-match", take_weak=False)
+    return None if tags is None else frozenset(int(found[1]) for tag in tags if (found := REVISION.fullmatch(tag)))
 
 
-def is_not_modified(request: Request, document: Presented) -> bool:
-    """Whether the caller has this revision already. Raises InvalidHeaderError."""
+def is_not_modified(request: Request, document: Presented, *, is_masked: bool = False) -> bool:
+    """Whether the caller has this revision already, with masks or without as now. Raises InvalidHeaderError."""
     if "if-none-match" not in request.headers:
         return False
-    revisions = _revisions(request, "if-none-match", take_weak=True)
-    return revisions is None or revision_of(document) in revisions
+    tags = _tags(request, "if-none-match", take_weak=True)
+    return tags is None or entity_tag(document, is_masked=is_masked) in {f'"{tag}"' for tag in tags}
 
 
-def _revisions(request: Request, header: str, *, take_weak: bool) -> Revisions:
-    """What a list of entity tags names; a tag that no document has ever had names nothing."""
+def _tags(request: Request, header: str, *, take_weak: bool) -> list[str] | None:
+    """The entity tags in a list, without their quotes; None: any."""
     values = request.headers.getlist(header)
     text = ",".join(values)
     if not values or text.strip() == "*":
@@ -46,5 +45,4 @@ def _revisions(request: Request, header: str, *, take_weak: bool) -> Revisions:
             tags.append(item)
     if position < len(text) or not tags:
         raise InvalidHeaderError(f'{header.title()} is *, or entity tags like "3", with their quotes.')
-    accepted = [tag["opaque"] for tag in tags if take_weak or not tag["weak"]]
-    return frozenset(int(opaque) for opaque in accepted if REVISION.fullmatch(opaque))
+    return [tag["opaque"] for tag in tags if take_weak or not tag["weak"]]

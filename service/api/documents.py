@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response, Security
 from fastapi.params import Security as SecurityParameter
 
 from service.api.bodies import JSON, JSON_PATCH, MERGE_PATCH, media_type_of, read_json
-from service.api.conditions import etag, if_match, is_not_modified
+from service.api.conditions import if_match, is_not_modified
 from service.api.dependencies import actor_of, authorize, caller_of, services_of
 from service.api.exports import export_documents
 from service.api.imports import CSV, TEMPLATE_TYPES, import_documents, import_template
@@ -53,7 +53,7 @@ from service.errors import (
 )
 from service.store.patching import json_patch, merge_patch
 from service.store.query import read_list_query
-from service.store.repository import Repository
+from service.store.repository import Repository, entity_tag
 from service.store.schemas import REF_TEMPLATE, read_schema
 from service.transfer.formats import FORMATS
 
@@ -107,8 +107,10 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         openapi_extra=body("Create", JSON),
     )
     async def create_document(request: Request) -> Response:
-        document = await repository(request).insert(await read_json(request))
-        return document_response(document, status=201, headers={"Location": f"/api/v1/{name}/{document['id']}"})
+        documents = repository(request)
+        document = await documents.insert(await read_json(request))
+        place = {"Location": f"/api/v1/{name}/{document['id']}"}
+        return document_response(document, 201, place, is_masked=documents.view.is_masked)
 
     @router.get(
         "/export/{format_name}",
@@ -189,10 +191,11 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
         openapi_extra={"parameters": [IF_NONE_MATCH]},
     )
     async def get_document(request: Request, document_id: str) -> Response:
-        document = await repository(request).get(document_id)
-        if is_not_modified(request, document):
-            return Response(status_code=304, headers={"ETag": etag(document)})
-        return document_response(document)
+        documents = repository(request)
+        document, is_masked = await documents.get(document_id), documents.view.is_masked
+        if is_not_modified(request, document, is_masked=is_masked):
+            return Response(status_code=304, headers={"ETag": entity_tag(document, is_masked=is_masked)})
+        return document_response(document, is_masked=is_masked)
 
     @router.put(
         "/{document_id}",
@@ -207,7 +210,9 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
     )
     async def replace_document(request: Request, document_id: str) -> Response:
         revisions = if_match(request)
-        return document_response(await repository(request).replace(document_id, await read_json(request), revisions))
+        documents = repository(request)
+        document = await documents.replace(document_id, await read_json(request), revisions)
+        return document_response(document, is_masked=documents.view.is_masked)
 
     @router.patch(
         "/{document_id}",
@@ -230,7 +235,8 @@ def document_router(document_type: DocumentType) -> APIRouter:  # noqa: C901 - a
                 return json_patch(present, patch, documents.view.has_masks_at)
             return merge_patch(present, patch, document_type.has_field)
 
-        return document_response(await documents.patch(document_id, change, revisions))
+        document = await documents.patch(document_id, change, revisions)
+        return document_response(document, is_masked=documents.view.is_masked)
 
     @router.delete(
         "/{document_id}",

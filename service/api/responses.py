@@ -6,9 +6,8 @@ from urllib.parse import quote, unquote_to_bytes
 from fastapi import Request, Response
 
 from service.api.bodies import JSON
-from service.api.conditions import etag
 from service.documents.json_text import dump_json
-from service.store.repository import Page, Presented
+from service.store.repository import Page, Presented, entity_tag
 from service.store.schemas import REF_TEMPLATE
 
 MAX_LINKED_BYTES = 2048
@@ -19,9 +18,12 @@ QUERY_CHARACTERS = "%&=+!$'()*,;:@/?-._~"
 """What a query may have as it is (RFC 3986 §3.4), escapes included."""
 
 
-def document_response(document: Presented, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def document_response(
+    document: Presented, status: int = 200, headers: dict[str, str] | None = None, *, is_masked: bool = False
+) -> Response:
     """One document, with its entity tag."""
-    return Response(dump_json(document), status, headers={"ETag": etag(document)} | (headers or {}), media_type=JSON)
+    tag = {"ETag": entity_tag(document, is_masked=is_masked)}
+    return Response(dump_json(document), status, headers=tag | (headers or {}), media_type=JSON)
 
 
 def page_response(request: Request, page: Page) -> Response:

@@ -42,6 +42,8 @@ class Restored:
     body: Any = None
     faults: list[Fault] = field(default_factory=list)
     """Masks that stand for nothing."""
+    filled: list[Place] = field(default_factory=list)
+    """Where there is a value now that the caller has not said."""
     names_values: bool = False
     """Whether a caller who does not see them gives any private field a value."""
 
@@ -108,7 +110,11 @@ class _Walk:
                 if name in value
             }
             return {**value, **members}
-        return present.whole if isinstance(value, str) and value == present.seen else value
+        return self._fill(present, place) if isinstance(value, str) and value == present.seen else value
+
+    def _fill(self, present: Present, place: Place) -> Any:
+        self.restored.filled.append(place)
+        return present.whole
 
     def _elements(self, node: Field | _Node, values: list[Any], present: Present, place: Place) -> list[Any]:
         if isinstance(node, Field) and node.is_set:
@@ -119,14 +125,14 @@ class _Walk:
     def _set(self, known: Field, values: list[Any], present: Present, place: Place) -> list[Any]:
         """Of a set the values or the masks: that nothing comes twice in it would tell which values the masks hide."""
         if values == present.seen:
-            return list(present.whole)
+            return list(self._fill(present, place))
         return [self._private(known, value, NOTHING, (place, position)) for position, value in enumerate(values)]
 
     def _private(self, known: Field, value: Any, present: Present, place: Place) -> Any:
         assert known.mask is not None
         if isinstance(value, str):
             if value == present.seen:
-                return present.whole
+                return self._fill(present, place)
             if known.mask.is_mask(value):
                 message = (
                     "this is a mask, and not that of a value which is here: leave it where it was, or say the value"

@@ -169,6 +169,11 @@ POSITION = re.compile(r"/(?:0|[1-9][0-9]*|-)(?=/|$)")
 """An element of an array in a pointer, or (RFC 6902) the place behind its last."""
 
 
+def parts_of(pointer: str) -> list[str]:
+    """The names and positions that an RFC 6901 pointer leads through."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 def path_of(pointer: str) -> str:
     """The dotted path of the field that an RFC 6901 pointer leads to: that of an array for its elements."""
     return POSITION.sub("", pointer).removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from service.documents.base import SERVER_FIELDS
 from service.documents.batches import CODEC
+from service.documents.discretion import Discretion, tell_all
 from service.documents.fields import Field, Kind
 from service.documents.json_text import dump_json
 from service.documents.presenter import Presenter
@@ -140,8 +141,9 @@ class Upsert:
         may_be_same = not restored.faults and not (is_masked and restored.names_values)
         if may_be_same and _sorted_json(body) == _sorted_json(now):
             return _Plan(item, {"_id": key}, revision, is_same=True)
+        tell = Discretion(self._view, restored, incoming.body, now).tell if is_masked else tell_all
         try:
-            fields = validate_values(self._type, body, [*incoming.faults, *restored.faults])
+            fields = validate_values(self._type, body, [*incoming.faults, *restored.faults], tell)
         except ValidationFailedError as error:
             return _Plan(item, {"_id": key}, revision, faults=error.faults)
         return _Plan(item, {"_id": key, **fields}, revision, is_same=may_be_same and _is_same(before, fields))

@@ -47,6 +47,9 @@ PAUSE_SECONDS = 0.005
 LOAD_BATCH = 1000
 """Documents written at once by a load."""
 
+MASKED = "-masked"
+"""What the entity tag of a document with masks ends in."""
+
 Presented = dict[str, Any]
 """A document as callers see it: `id`, then its fields."""
 
@@ -260,7 +263,7 @@ class Repository:
             seen_json = _json(seen)
             revision = revision_of(seen)
             if revisions is not None and revision not in revisions:
-                raise revision_mismatch(seen)
+                raise self._revision_mismatch(seen)
             present = Present(whole if self.view.is_masked else seen_json, seen_json)
             fields = validate_body(self.view, change(present.seen), present)
             try:
@@ -275,7 +278,7 @@ class Repository:
         with self._operation():
             deleted = await self._collection.find_one_and_delete(at_revision(key, revisions), {"_id": 1})
         if deleted is None:
-            raise revision_mismatch(await self.get(document_id))
+            raise self._revision_mismatch(await self.get(document_id))
 
     async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
         with self._operation():
@@ -286,8 +289,11 @@ class Repository:
                 return_document=ReturnDocument.AFTER,
             )
         if stored is None:
-            raise revision_mismatch(await self.get(str(key)))
+            raise self._revision_mismatch(await self.get(str(key)))
         return self._presenter.present(stored)
+
+    def _revision_mismatch(self, present: Presented) -> RevisionMismatchError:
+        return revision_mismatch(present, is_masked=self.view.is_masked)
 
     def _key(self, document_id: str) -> ObjectId:
         if not OBJECT_ID.fullmatch(document_id):
@@ -339,11 +345,18 @@ def at_revision(key: ObjectId, revisions: Revisions) -> dict[str, Any]:
     return {"_id": key, "$or": [named, {"revision": {"$not": {"$type": ["int", "long"]}}}]}
 
 
-def revision_mismatch(present: Presented) -> RevisionMismatchError:
+def entity_tag(document: Presented, *, is_masked: bool = False) -> str:
+    """The tag of what is seen of a document: its revision, and whether there are masks, as both are not the same bytes.
+
+    RFC 9110 §8.8.3.
+    """
+    return f'"{revision_of(document)}{MASKED if is_masked else ""}"'
+
+
+def revision_mismatch(present: Presented, *, is_masked: bool = False) -> RevisionMismatchError:
     """What a caller is told who named another revision."""
-    revision = revision_of(present)
     return RevisionMismatchError(
-        f"It has revision {revision} now.",
-        headers={"ETag": f'"{revision}"'},
+        f"It has revision {revision_of(present)} now.",
+        headers={"ETag": entity_tag(present, is_masked=is_masked)},
         extras={"current": orjson.Fragment(dump_json(present))},
     )

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import DatetimeSchema, DecimalSchema, DictSchema, IntSchema, ModelSchema
 
 from service.documents.base import SERVER_FIELDS, Record
+from service.documents.discretion import Discretion, Tell, tell_all
 from service.documents.registry import DocumentType
 from service.documents.restorer import NOTHING, Present
 from service.documents.storer import Storer
@@ -37,13 +38,18 @@ def validate_body(view: View, body: Any, present: Present = NOTHING) -> dict[str
     faults: list[Fault] = []
     values = {name: value for name, value in body.items() if name not in SERVER_FIELDS}
     document_type = view.document_type
-    restored = view.restorer.restore(to_stored(values, faults), present)
-    faults += restored.faults
-    return validate_values(document_type, strict_values(restored.body, document_type.fields, faults), faults)
+    sent = to_stored(values, faults)
+    restored = view.restorer.restore(sent, present)
+    tell = Discretion(view, restored, sent).tell if view.is_masked and restored.filled else tell_all
+    found: list[Fault] = []
+    strict = strict_values(restored.body, document_type.fields, found)
+    return validate_values(document_type, strict, [*faults, *restored.faults, *map(tell, found)], tell)
 
 
-def validate_values(document_type: DocumentType, values: Mapping[str, Any], faults: Sequence[Fault]) -> dict[str, Any]:
-    """The same of values that are strictly of their kinds, but for the `faults` that are known."""
+def validate_values(
+    document_type: DocumentType, values: Mapping[str, Any], faults: Sequence[Fault], tell: Tell = tell_all
+) -> dict[str, Any]:
+    """The same of values that are strictly of their kinds, but for the `faults` that are known; `tell` tells others."""
     later: list[Fault] = []
     stored: dict[str, Any] = {}
     try:
@@ -55,9 +61,9 @@ def validate_values(document_type: DocumentType, values: Mapping[str, Any], faul
     except ValidationError as error:
         later += [_fault(detail) for detail in error.errors(include_url=False)]
     known = {fault.pointer for fault in faults}
-    all_faults = [*faults, *(fault for fault in later if fault.pointer not in known)]
+    all_faults = [*faults, *(tell(fault) for fault in later if fault.pointer not in known)]
     if all_faults:
-        raise ValidationFailedError(all_faults)
+        raise ValidationFailedError(list(dict.fromkeys(all_faults)))
     return {name: stored[name] for name in _own_names(document_type)}
 
 

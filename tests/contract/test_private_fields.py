@@ -180,6 +180,27 @@ async def test_what_is_masked_is_as_published(
 
 
 @every_type
+async def test_what_is_masked_has_a_tag_of_its_own(
+    client: httpx.AsyncClient, document_type: DocumentType, unprivileged: Callable[[], None]
+) -> None:
+    created = await client.post(address(document_type), json=next(bodies(document_type, 1)))
+    place = address(document_type, created.json()["id"])
+    whole = created.headers["etag"]
+    unprivileged()
+
+    masked = await client.get(place, headers={"If-None-Match": whole})
+
+    assert (masked.status_code, whole, masked.headers["etag"]) == (200, '"1"', '"1-masked"')
+    again = await client.get(place, headers={"If-None-Match": f'{whole}, "1-masked"'})
+    assert (again.status_code, again.headers["etag"]) == (304, '"1-masked"')
+    for number, tag in enumerate(('"1"', '"2-masked"'), start=2):
+        answer = await client.put(place, json=masked.json(), headers={"If-Match": tag})
+        assert (answer.status_code, answer.headers["etag"]) == (200, f'"{number}-masked"')
+    stale = await client.patch(place, json={}, headers={"If-Match": '"1-masked"'})
+    assert (stale.status_code, stale.headers["etag"]) == (412, '"3-masked"')
+
+
+@every_type
 async def test_a_masked_column_of_parquet_is_text(
     client: httpx.AsyncClient, document_type: DocumentType, unprivileged: Callable[[], None]
 ) -> None:

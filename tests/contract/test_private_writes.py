@@ -332,7 +332,7 @@ async def test_masks_are_put_back_at_the_revision_that_was_named(
 
     response = await client.put(place, json=seen, headers={"If-Match": '"1"'})
 
-    assert (response.status_code, response.headers["etag"]) == (412, '"2"')
+    assert (response.status_code, response.headers["etag"]) == (412, '"2-masked"')
     assert response.json()["current"] == seen
     assert (await client.put(address(USERS, "0" * 24), json=seen)).status_code == 404
 
@@ -340,8 +340,8 @@ async def test_masks_are_put_back_at_the_revision_that_was_named(
 # Files
 
 
-def changed(document_type: DocumentType, file_format: str, content: bytes, column: str, text: str) -> bytes:
-    """The file with this text in every cell of a column."""
+def changed(document_type: DocumentType, file_format: str, content: bytes, column: str, text: Any) -> bytes:
+    """The file with this in every cell of a column."""
     if file_format == "ndjson":
         lines = [json.loads(line) | {column: text} for line in content.splitlines()]
         return b"\n".join(json.dumps(line).encode() for line in lines)
@@ -496,6 +496,26 @@ async def test_a_report_does_not_tell_whether_a_guess_is_right(
         assert await counts(client, document_type, "ndjson", guesses, **params) == {"updated": len(names)}
     revisions = [item["revision"] for item in (await client.get(address(document_type))).json()["items"]]
     assert revisions == [2] * len(names)
+
+
+@every_format
+async def test_a_file_tells_nothing_of_what_is_stored_and_not_valid(
+    client: httpx.AsyncClient, file_format: str, unprivileged: Callable[[], None]
+) -> None:
+    await create(client, USERS, ADA)
+    collection = USERS.document_class.get_pymongo_collection()
+    await collection.update_one({}, {"$set": {"email": "canary", "profile.birthday": "canary"}})
+    unprivileged()
+    content = await export(client, Asked(USERS, file_format, ("id", "age")))
+
+    changed_age = changed(USERS, file_format, content, "age", 7)
+    response = await send(client, USERS, file_format, changed_age, mode="upsert", on_error="skip")
+
+    [row] = response.json()["failed_rows"]
+    codes = [(error["column"], error["code"]) for error in row["errors"]]
+    places = ["/email", "/profile/birthday"] if file_format == "ndjson" else ["email", "profile.birthday"]
+    assert codes == [(place, "invalid_private_value") for place in places]
+    assert "canary" not in response.text
 
 
 @pytest.mark.slow

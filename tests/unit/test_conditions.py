@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from fastapi import Request
 
-from service.api.conditions import etag, if_match, is_not_modified
+from service.api.conditions import if_match, is_not_modified
 from service.errors import InvalidHeaderError
+from service.store.repository import entity_tag
 
 
 def request(header: str, *values: str) -> Request:
@@ -17,11 +18,12 @@ def request(header: str, *values: str) -> Request:
 
 
 def test_the_tag_of_a_document_is_its_revision_in_quotes() -> None:
-    assert etag({"revision": 7}) == '"7"'
+    assert entity_tag({"revision": 7}) == '"7"'
+    assert entity_tag({"revision": 7}, is_masked=True) == '"7-masked"'
 
 
 def test_a_document_that_somebody_wrote_without_a_revision_has_the_tag_zero() -> None:
-    assert etag({}) == '"0"'
+    assert entity_tag({}) == '"0"'
     assert is_not_modified(request("if-none-match", '"0"'), {})
     assert if_match(request("if-match", '"0"')) == frozenset({0})
 
@@ -48,6 +50,8 @@ def test_a_document_that_somebody_wrote_without_a_revision_has_the_tag_zero() ->
         (['"9999999999999999999999"'], set()),
         (['"é"'], set()),
         (['"a,b", "3"'], {3}),
+        (['"3-masked", "4"'], {3, 4}),
+        (['"3-hidden"', '"3-"', '"-masked"', '"3-masked-masked"'], set()),
         (['"3",'], {3}),
         ([', "3" , , "4"'], {3, 4}),
     ],
@@ -88,3 +92,19 @@ def test_what_is_no_entity_tag_is_refused_with_the_name_of_the_header(header: st
 )
 def test_a_reader_who_has_this_revision_need_not_get_it_again(values: list[str], is_known: bool) -> None:  # noqa: FBT001
     assert is_not_modified(request("if-none-match", *values), {"revision": 3}) is is_known
+
+
+@pytest.mark.parametrize(
+    ("values", "is_masked", "is_known"),
+    [
+        (['"3-masked"'], True, True),
+        (['W/"3-masked"'], True, True),
+        (['"3"'], True, False),
+        (['"3-masked"'], False, False),
+        (['"3", "3-masked"'], True, True),
+        (["*"], True, True),
+    ],
+)
+def test_what_was_seen_masked_is_another_answer(values: list[str], is_masked: bool, is_known: bool) -> None:  # noqa: FBT001
+    found = is_not_modified(request("if-none-match", *values), {"revision": 3}, is_masked=is_masked)
+    assert found is is_known
