@@ -13,6 +13,7 @@ from service.auth.accounts import Account, AccountKind
 from service.auth.sessions import Client, Session
 from service.auth.throttle import Subject, note_exhausted
 from service.errors import InvalidClientError, TokenRequestError
+from service.settings import DEFAULT_CLIENT
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 16_384
@@ -115,8 +116,8 @@ async def prove(request: Request, kind: AccountKind, name: str, secret: str, cli
         reason = "invalid_client" if kind == "client" else "invalid_grant"
         # What is no account's name may be a password, typed into the wrong field.
         is_known = await services.accounts.has(name)
-        client = client_id if is_known or client_id != name else None
-        actor = actor_of(request, name if is_known else UNKNOWN_NAME, client)
+        is_client = client_id == DEFAULT_CLIENT or await services.accounts.has(client_id)
+        actor = actor_of(request, name if is_known else UNKNOWN_NAME, client_id if is_client else None)
         await services.audit.note("sign_in", actor, "refused", reason=reason)
         await note_exhausted(services.audit, actor, exhausted)
     return account
