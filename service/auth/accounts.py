@@ -285,8 +285,10 @@ def _role_faults(roles: Any, present: Presented | None) -> list[Fault]:
     """Roles that there are not, unless they are just those that the account has."""
     if not isinstance(roles, list) or (present is not None and roles == present.get("roles")):
         return []
+    *most, last = map(repr, ROLES)
+    message = f"Input should be {', '.join(most)} or {last}"  # as pydantic says it of other fields
     return [
-        Fault("literal_error", f"the roles are {', '.join(ROLES)}", f"/roles/{position}")
+        Fault("literal_error", message, f"/roles/{position}")
         for position, role in enumerate(roles)
         if isinstance(role, str) and role not in ROLES
     ]
