@@ -676,29 +676,29 @@ async def test_a_role_that_this_release_does_not_know_says_nothing_and_is_in_nob
 
 
 async def test_no_password_and_no_secret_is_told_or_kept(
-    client: httpx.AsyncClient, services: Services, become: Become, capfd: pytest.CaptureFixture[str]
+    client: httpx.AsyncClient, services: Services, become: Become
 ) -> None:
     canaries = [f"canary-{number}-{'x' * 8}" for number in range(6)]
-    answers = [
-        await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[0]}),
-        await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[1]}),
-        await client.post(ACCOUNTS_PATH, json={"username": "a b", "password": canaries[2], "passwrd": canaries[2]}),
-        await client.post(
-            ACCOUNTS_PATH, content=f'{{"password": "{canaries[4]}"', headers={"Content-Type": "application/json"}
-        ),
-    ]
-    robot = await client.post(ACCOUNTS_PATH, json={"username": "robot", "kind": "client"})
-    secret = robot.json()["client_secret"]
-    answers.append(await client.patch(address(CALLER_ID), json={"password": canaries[3]}))
-    for current, new in ((canaries[5], canaries[4]), (canaries[0], canaries[1]), (canaries[1], "dossier7")):
-        become(await services.accounts.get("ada"), [])
-        answers.append(await client.put(MY_PASSWORD, json={"current_password": current, "new_password": new}))
+    with capture_logs() as logged:
+        answers = [
+            await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[0]}),
+            await client.post(ACCOUNTS_PATH, json={"username": "ada", "password": canaries[1]}),
+            await client.post(ACCOUNTS_PATH, json={"username": "a b", "password": canaries[2], "passwrd": canaries[2]}),
+            await client.post(
+                ACCOUNTS_PATH, content=f'{{"password": "{canaries[4]}"', headers={"Content-Type": "application/json"}
+            ),
+        ]
+        robot = await client.post(ACCOUNTS_PATH, json={"username": "robot", "kind": "client"})
+        secret = robot.json()["client_secret"]
+        answers.append(await client.patch(address(CALLER_ID), json={"password": canaries[3]}))
+        for current, new in ((canaries[5], canaries[4]), (canaries[0], canaries[1]), (canaries[1], "dossier7")):
+            become(await services.accounts.get("ada"), [])
+            answers.append(await client.put(MY_PASSWORD, json={"current_password": current, "new_password": new}))
 
     assert [answer.status_code for answer in answers] == [201, 409, 422, 422, 200, 422, 204, 422]
-    output = capfd.readouterr()
     stored = str(await Account.get_pymongo_collection().find({}).to_list())
     stored += str(await AuditEvent.get_pymongo_collection().find({}).to_list())
-    for text in (*(answer.text for answer in answers), output.out, output.err, stored):
+    for text in (*(answer.text for answer in answers), str(logged), stored):
         assert "canary" not in text
         assert secret not in text
 
