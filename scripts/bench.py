@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")
-        with service(uri, directory) as (client, pid):
+        proxies = {"DOSSIER_TRUSTED_PROXIES": "127.0.0.1"} if arguments.what == "auth" else {}
+        with service(uri, directory, proxies) as (client, pid):
             if arguments.what == "auth":
                 bench_auth.measure(client, pid, uri, DATABASE, PASSWORD)
             elif arguments.what == "lists":
@@ -64,14 +65,15 @@ async def load(uri: str, count: int) -> float:
 
 
 @contextmanager
-def service(uri: str, directory: str) -> Iterator[tuple[httpx.Client, int]]:
-    """The service as a process, and a client that has signed in."""
+def service(uri: str, directory: str, settings: Mapping[str, str]) -> Iterator[tuple[httpx.Client, int]]:
+    """The service as a process, with these settings beside its usual ones, and a client that has signed in."""
     environment = os.environ | {
         "DOSSIER_MONGODB_URI": uri,
         "DOSSIER_MONGODB_DATABASE": DATABASE,
         "DOSSIER_SECRET_KEY": secrets.token_hex(32),
         "DOSSIER_ADMIN_PASSWORD": PASSWORD,
         "DOSSIER_IMPORT_MAX_BYTES": str(MAX_BYTES),
+        **settings,
     }
     command = [Path(sys.executable).parent / "dossier", "serve", "--port", "0"]
     with (

@@ -2,13 +2,11 @@
 
 import asyncio
 import secrets
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
+import bench_sign_ins
 import httpx
-from bench_exports import peak_memory, used_bytes
 from bench_lists import wrk
 from fastapi import Request
 from fastapi.security import SecurityScopes
@@ -23,12 +21,9 @@ from service.app import create_app
 from service.settings import Settings
 from service.store.audit_records import Actor
 
-AT_ONCE = 200
 CALLS = 20_000
 WRITES = 200
 ROUNDS = 3
-PAUSE_SECONDS = 0.01
-"""Between two looks at /health."""
 
 Step = Callable[[], Awaitable[object]]
 
@@ -40,13 +35,7 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str, password: s
     reads = max(wrk(f"{users}/{one}", client.headers["Authorization"]) for _ in range(ROUNDS))
     deletion = seconds_of_a_deletion(client)
     check, headers, event = asyncio.run(seconds_of_steps(uri, database))
-    idle = used_bytes(pid)
-    with health_watched(client) as alone:
-        time.sleep(AT_ONCE * PAUSE_SECONDS)
-    with health_watched(client) as beside, peak_memory(pid, idle) as memory:
-        started = time.perf_counter()
-        asyncio.run(sign_in_at_once(str(client.base_url), password))
-        lasted = time.perf_counter() - started
+    many = bench_sign_ins.measure(str(client.base_url), pid, uri, database, password)
     table = Table("", "measured", "at most")
     table.add_row(
         "token check, of a read by id", f"{check * reads:.1%} ({check * 1e6:.1f} of {1e6 / reads:.0f} µs)", "5 %"
@@ -55,10 +44,10 @@ def measure(client: httpx.Client, pid: int, uri: str, database: str, password: s
     table.add_row(
         "audit event, of a deletion", f"{event / deletion:.0%} ({event * 1e3:.1f} of {deletion * 1e3:.1f} ms)", ""
     )
-    table.add_row(f"{AT_ONCE} sign-ins at once", f"{lasted:.1f} s", "")
-    table.add_row("/health meanwhile, p99", f"{percentile_99(beside) * 1e3:.0f} ms", "250 ms")
-    table.add_row("/health alone, p99", f"{percentile_99(alone) * 1e3:.0f} ms", "")
-    table.add_row("memory above idle", f"{memory[0]:.0f} MiB", "200 MiB")
+    table.add_row(f"{bench_sign_ins.AT_ONCE} sign-ins at once", f"{many.lasted_seconds:.1f} s", "")
+    table.add_row("/health meanwhile, p99", f"{many.health_seconds * 1e3:.0f} ms", "250 ms")
+    table.add_row("/health alone, p99", f"{many.health_alone_seconds * 1e3:.0f} ms", "")
+    table.add_row("memory above idle", f"{many.mebibytes:.0f} MiB", "200 MiB")
     Console(width=120).print(table)
 
 
@@ -122,38 +111,3 @@ def seconds_of_a_deletion(client: httpx.Client) -> float:
     for identifier in ids:
         client.delete(f"/api/v1/users/{identifier}").raise_for_status()
     return (time.perf_counter() - started) / len(ids)
-
-
-async def sign_in_at_once(address: str, password: str) -> None:
-    """Many right ones."""
-    form = {"grant_type": "password", "username": "admin", "password": password}
-    limits = httpx.Limits(max_connections=AT_ONCE)
-    async with httpx.AsyncClient(base_url=address, limits=limits, timeout=120) as client:
-        for response in await asyncio.gather(*(client.post("/api/v1/auth/token", data=form) for _ in range(AT_ONCE))):
-            response.raise_for_status()
-
-
-@contextmanager
-def health_watched(client: httpx.Client) -> Iterator[list[float]]:
-    """The seconds that answers of /health take, asked for again and again."""
-    taken: list[float] = []
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(PAUSE_SECONDS):
-            started = time.perf_counter()
-            client.get("/health").raise_for_status()
-            taken.append(time.perf_counter() - started)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield taken
-    finally:
-        is_over.set()
-        watcher.join()
-
-
-def percentile_99(taken: list[float]) -> float:
-    """All but one in a hundred are not longer."""
-    return sorted(taken)[int(len(taken) * 0.99)]
