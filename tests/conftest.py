@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -18,7 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.dependencies import Services
 from service.app import create_app
+from service.auth import accounts, passwords
 from service.auth.accounts import Account
+from service.auth.passwords import PasswordHasher
 from service.auth.sessions import Session
 from service.auth.standing import RevokedToken
 from service.documents.registry import DocumentType, check_types, registered_types
@@ -86,6 +89,18 @@ def _no_settings_from_outside() -> None:
     for name in list(os.environ):
         if name.startswith("DOSSIER_"):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Accounts are made in a moment: a hash costs next to nothing here, and the list of common passwords is kept.
+
+    What they cost otherwise is tested in `unit/test_passwords.py` and with the program as a process.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "PasswordHasher", partial(PasswordHasher, memory_kib=8))
+        patch.setattr(passwords, "common_passwords", cache(passwords.common_passwords))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,8 @@ MAX_TRIVIAL_DIGITS = 4
 class PasswordHasher:
     """Makes and checks hashes."""
 
-    def __init__(self) -> None:
-        self._hash = PasswordHash((Argon2Hasher(memory_cost=MEMORY_KIB, time_cost=2, parallelism=1),))
+    def __init__(self, memory_kib: int = MEMORY_KIB) -> None:
+        self._hash = PasswordHash((Argon2Hasher(memory_cost=memory_kib, time_cost=2, parallelism=1),))
         self._limiter = CapacityLimiter(AT_ONCE)
         self._nobodys = self._hash.hash("a password that nobody has")
 

@@ -18,8 +18,8 @@ AT_ONCE = 200
 MAX_MEBIBYTES = 200
 PERIOD_SECONDS = 0.02
 MAX_HEALTH_SECONDS = 1.0
-"""For all but one in a hundred, on a machine that has other things to do; `scripts/bench auth` has the figure. With
-hashes on the event loop it would be as long as many of them take."""
+"""For all but one in a hundred, on a machine that has other things to do; `scripts/bench auth` has the
+figure, which is to be 0.25."""
 
 
 def guess(service: Service, username: str, forwarded_for: str | None = None) -> int:

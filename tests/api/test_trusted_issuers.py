@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -59,6 +60,12 @@ def claims(**changes: Any) -> dict[str, Any]:
 def token(payload: dict[str, Any] | None = None, **header: Any) -> str:
     named = {"alg": "EdDSA", "typ": "JWT", "kid": "1"} | header
     return signed_by(PAIR, "EdDSA", named, claims() if payload is None else payload)
+
+
+@cache
+def bomb() -> bytes:
+    """What would unpack to a hundred times as much as is taken."""
+    return gzip.compress(b" " * MAX_JWKS_BYTES * 100, 9)
 
 
 class KeyServer:
@@ -120,11 +127,11 @@ class KeyServer:
         handler.wfile.write(self.content)
 
     def send_a_bomb(self, handler: BaseHTTPRequestHandler) -> None:
-        """What would unpack to 200 MB."""
+        """What is small until it is unpacked."""
         handler.send_response(200)
         handler.send_header("Content-Encoding", "gzip")
         handler.end_headers()
-        handler.wfile.write(gzip.compress(b" " * 200_000_000, 9))
+        handler.wfile.write(bomb())
 
     def redirect(self, handler: BaseHTTPRequestHandler) -> None:
         """To where the keys are."""
