@@ -13,7 +13,6 @@ from beanie import Document, PydanticObjectId
 from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import monitoring
-from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from starlette.types import Receive, Scope, Send
 
@@ -39,7 +38,6 @@ TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything
 SECRET_KEY = "a secret key for the tests, 32 bytes and more"
 ISSUER = "http://dossier"
 DATABASE = "dossier-tests"
-AWAKENINGS = 5
 CALLER_ID = "00000000000000000000ca11"
 ASKED_NOW_AND_THEN = {"accounts", "sessions", "revoked_tokens"}
 """Whether a caller is in good standing."""
@@ -112,11 +110,15 @@ def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def settings(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings as an operator would give them, for a database of the tests' own."""
+    """Settings as an operator would give them, for a database of the tests' own.
+
+    Between asynchronous tests the event loop stands still. A driver that listens to its server all the while, as by
+    default, takes it for lost then, and cancels what is under way when the loop goes on; so it polls.
+    """
     return Settings(
         _env_file=None,
         data_dir=tmp_path_factory.mktemp("unused"),
-        mongodb_uri=SecretStr(mongodb_uri),
+        mongodb_uri=SecretStr(f"{mongodb_uri}&serverMonitoringMode=poll"),
         mongodb_database=DATABASE,
         secret_key=SecretStr(SECRET_KEY),
         public_url=ISSUER,
@@ -142,17 +144,8 @@ async def services(app: FastAPI) -> AsyncIterator[Services]:
 async def _empty_database(services: Services) -> None:
     own: list[type[Document]] = [Account, Session, RevokedToken, Export, Import, AuditEvent, QuotaCounter]
     classes = [*(document_type.document_class for document_type in TYPES), *own]
-    # Between asynchronous tests the event loop stands still; after a while the driver takes the server for lost, and
-    # cancels what is under way when it wakes up.
-    for awakening in range(AWAKENINGS):
-        try:
-            for document_class in classes:
-                await document_class.get_pymongo_collection().delete_many({})
-        except AutoReconnect:
-            if awakening == AWAKENINGS - 1:
-                raise
-        else:
-            return
+    for document_class in classes:
+        await document_class.get_pymongo_collection().delete_many({})
 
 
 def client_of(app: FastAPI, services: Services) -> httpx.AsyncClient:
