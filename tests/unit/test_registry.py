@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from service.auth.accounts import ACCOUNTS, Account
 from service.documents.base import Record, index, unique
 from service.documents.item import Item
 from service.documents.registry import (
@@ -31,6 +32,11 @@ def test_the_folder_is_the_list_and_tests_add_nothing_to_it() -> None:
     assert {Item, User} <= set(classes)
     assert stowaway not in classes
     assert Everything not in classes
+
+
+def test_accounts_are_a_type_like_any_but_for_what_is_hidden() -> None:
+    assert type_faults(Account) == ["Settings.name 'accounts' is taken by a route of the service"]
+    assert set(Account.model_fields) - set(ACCOUNTS.fields) == {"password_hash", "epoch", "kept_session", "revision_id"}
 
 
 def test_a_type_tells_what_its_class_says() -> None:
