@@ -92,8 +92,11 @@ class AuditTrail:
 
         What cannot be written is logged whole instead: it has been done, and its caller should hear of that.
         """
+        moment = now()
         event = AuditEvent(
             id=PydanticObjectId(),
+            created_at=moment,
+            updated_at=moment,
             action=action,
             outcome=outcome,
             account=actor.account,
@@ -101,7 +104,7 @@ class AuditTrail:
             client_id=actor.client_id,
             address=actor.address,
             request_id=actor.request_id,
-            expires_at=now() + self._keep,
+            expires_at=moment + self._keep,
             **values,
         )
         try:

@@ -70,7 +70,10 @@ class ExportRecords:
 
     async def start(self, **values: Any) -> Export:
         """A new record, of an export that runs."""
-        record = Export(id=PydanticObjectId(), expires_at=now() + self._keep, **values)
+        moment = now()
+        record = Export(
+            id=PydanticObjectId(), created_at=moment, updated_at=moment, expires_at=moment + self._keep, **values
+        )
         with operation(self._timeout_seconds):
             await record.insert()
         return record
