@@ -8,19 +8,17 @@ from fastapi import APIRouter, Request, Response, Security
 from service.api.bodies import JSON, MERGE_PATCH, read_json
 from service.api.conditions import if_match, is_not_modified
 from service.api.dependencies import actor_of, authorize, caller_of, services_of
-from service.api.parameters import header_parameter, list_parameters, read_parameters
-from service.api.responses import described, document_response, page_response
+from service.api.parameters import IF_MATCH, IF_NONE_MATCH, list_parameters, read_parameters
+from service.api.responses import ALWAYS, ON_BODY, described, document_response, page_response
 from service.api.routing import DirectRoute
 from service.auth.accounts import ACCOUNTS
 from service.auth.administration import Administrator
 from service.auth.scopes import ACCOUNTS_ADMIN
 from service.errors import (
     AuthenticationError,
-    BodyTooLargeError,
     DatabaseUnavailableError,
     DuplicateValueError,
     ExceedsAuthorityError,
-    InsufficientScopeError,
     InvalidHeaderError,
     InvalidQueryError,
     LastAdminError,
@@ -29,7 +27,6 @@ from service.errors import (
     RevisionMismatchError,
     ServiceError,
     TooManyAttemptsError,
-    UnsupportedMediaTypeError,
     ValidationFailedError,
     WriteConflictError,
     problems,
@@ -40,16 +37,12 @@ from service.store.query import read_list_query
 from service.store.repository import Presented, entity_tag
 from service.store.schemas import REF_TEMPLATE, component_schemas
 
-ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
-ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
 ON_CHANGE: tuple[type[ServiceError], ...] = (
     ExceedsAuthorityError,
     NotFoundError,
     LastAdminError,
     WriteConflictError,
 )
-IF_MATCH = header_parameter("If-Match", 'Write only if the account has this entity tag: `"3"`.')
-IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the account still has this entity tag.")
 PATH = "/api/v1/accounts"
 NO_STORE = {"Cache-Control": "no-store"}
 """RFC 6749 §5.1 asks for it where secrets are answered."""

@@ -13,27 +13,25 @@ from service.api.dependencies import actor_of, authorize, caller_of, services_of
 from service.api.exports import export_documents
 from service.api.imports import CSV, TEMPLATE_TYPES, import_documents, import_template
 from service.api.parameters import (
+    IF_MATCH,
+    IF_NONE_MATCH,
     export_parameters,
-    header_parameter,
     import_parameters,
     list_parameters,
     read_parameters,
 )
-from service.api.responses import described, document_response, page_response
+from service.api.responses import ALWAYS, ON_BODY, described, document_response, page_response
 from service.api.routing import DirectRoute
 from service.api.uploads import BINARY, upload_body
 from service.documents.registry import DocumentType
 from service.errors import (
-    AuthenticationError,
     BodyTooLargeError,
-    DatabaseUnavailableError,
     DuplicateValueError,
     IdempotencyKeyReusedError,
     ImportBrokenOffError,
     ImportKilledError,
     ImportRefusedError,
     ImportRunningError,
-    InsufficientScopeError,
     InvalidFileError,
     InvalidHeaderError,
     InvalidQueryError,
@@ -47,7 +45,6 @@ from service.errors import (
     TooManyExportsError,
     TooManyImportsError,
     UnsupportedMediaTypeError,
-    ValidationFailedError,
     WriteConflictError,
     problems,
 )
@@ -57,15 +54,11 @@ from service.store.repository import Repository, entity_tag
 from service.store.schemas import REF_TEMPLATE, read_schema
 from service.transfer.formats import FORMATS
 
-ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
-ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
 SCHEMA_JSON = "application/schema+json"
 FormatName = Annotated[str, Path(description="The kind of file.", json_schema_extra={"enum": list(FORMATS)})]
 TemplateFormatName = Annotated[
     str, Path(description="The kind of file.", json_schema_extra={"enum": [*TEMPLATE_TYPES]})
 ]
-IF_MATCH = header_parameter("If-Match", 'Write only if the document has this entity tag: `"3"`.')
-IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the document still has this entity tag.")
 ON_CHANGE: tuple[type[ServiceError], ...] = (InvalidHeaderError, NotFoundError, RevisionMismatchError)
 
 

@@ -60,10 +60,13 @@ def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string"} | schema}
 
 
-def header_parameter(name: str, description: str) -> dict[str, Any]:
+def _header_parameter(name: str, description: str) -> dict[str, Any]:
     """A header of entity tags that a route reads, as OpenAPI shows it."""
     return _parameter(name, description, pattern=ENTITY_TAGS) | {"in": "header"}
 
+
+IF_MATCH = _header_parameter("If-Match", 'Write only if it has this entity tag: `"3"`.')
+IF_NONE_MATCH = _header_parameter("If-None-Match", "Answer 304 if it still has this entity tag.")
 
 IDEMPOTENCY_KEY = _parameter(
     "Idempotency-Key",

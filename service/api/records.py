@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response, Security
 
 from service.api.dependencies import authorize, caller_of, services_of
 from service.api.parameters import list_parameters, read_parameters
-from service.api.responses import described, document_response, page_response
+from service.api.responses import ALWAYS, described, document_response, page_response
 from service.api.routing import DirectRoute
 from service.auth.scopes import ACCOUNTS_ADMIN
 from service.documents.registry import DocumentType
@@ -29,6 +29,7 @@ def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = (), s
     """
     name, title, one = record_type.name, record_type.title, record_type.singular
     scopes = [scope] if scope else []
+    refusals = ALWAYS if scope else (AuthenticationError, DatabaseUnavailableError)
     whose = "" if scope else " that the caller asked for"
     router = APIRouter(prefix=f"/api/v1/{name}", tags=[name], default_response_class=Response, route_class=DirectRoute)
 
@@ -39,7 +40,7 @@ def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = (), s
         dependencies=[Security(authorize, scopes=scopes)],
         responses={
             200: described(f"{title}Page", "A page", "Link"),
-            **problems(AuthenticationError, DatabaseUnavailableError, InvalidQueryError, QueryTooExpensiveError),
+            **problems(*refusals, InvalidQueryError, QueryTooExpensiveError),
         },
         openapi_extra={"parameters": list_parameters(record_type)},
     )
@@ -61,7 +62,7 @@ def record_router(record_type: DocumentType, *, summary: tuple[str, ...] = (), s
         dependencies=[Security(authorize, scopes=scopes)],
         responses={
             200: described(title, "The record", "ETag"),
-            **problems(AuthenticationError, DatabaseUnavailableError, NotFoundError),
+            **problems(*refusals, NotFoundError),
         },
     )
     async def get_record(request: Request, record_id: str) -> Response:

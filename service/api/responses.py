@@ -7,8 +7,23 @@ from fastapi import Request, Response
 
 from service.api.bodies import JSON
 from service.documents.json_text import dump_json
+from service.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    DatabaseUnavailableError,
+    InsufficientScopeError,
+    ServiceError,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+)
 from service.store.repository import Page, Presented, entity_tag
 from service.store.schemas import REF_TEMPLATE
+
+ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
+"""What any route with a scope may refuse with."""
+
+ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+"""And any that takes a body."""
 
 MAX_LINKED_BYTES = 2048
 """Of a query, which stands in the Link header twice, escaped."""
