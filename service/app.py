@@ -126,7 +126,7 @@ async def _open_services(
             repositories={kind.name: repositories[kind.name] for kind in types},
             records={kind.name: repositories[kind.name] for kind in RECORDS},
             accounts=known_accounts,
-            administration=Administration(known_accounts, repositories[ACCOUNTS.name], standing, trail),
+            administration=Administration(known_accounts, repositories[ACCOUNTS.name], trail, standing.forget_account),
             sessions=sessions,
             standing=standing,
             keys=keys,

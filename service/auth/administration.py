@@ -12,7 +12,6 @@ import orjson
 
 from service.auth.accounts import ACCOUNTS, Accounts
 from service.auth.scopes import allowed_scopes, covers, patterns_of
-from service.auth.standing import Standing
 from service.auth.throttle import SignInThrottle, Subject, note_exhausted
 from service.documents.json_text import dump_json
 from service.documents.values import pointer_to
@@ -63,11 +62,13 @@ class Administrator:
 class Administration:
     """All changes of accounts."""
 
-    def __init__(self, accounts: Accounts, repository: Repository, standing: Standing, audit: AuditTrail) -> None:
-        """`repository` is that of ACCOUNTS."""
+    def __init__(
+        self, accounts: Accounts, repository: Repository, audit: AuditTrail, forget: Callable[[str], None]
+    ) -> None:
+        """`repository` is that of ACCOUNTS; `forget` is told the id of each account that has changed."""
         self._accounts = accounts
         self._repository = repository
-        self._standing = standing
+        self._forget = forget
         self._audit = audit
 
     async def create(self, body: Any, by: Administrator) -> tuple[Presented, str | None]:
@@ -139,7 +140,7 @@ class Administration:
                 return present if await self._accounts.remove(present) else None
 
         gone = await self._settle(account_id, revisions, write)
-        self._standing.forget_account(str(gone["id"]))
+        self._forget(str(gone["id"]))
         await self._note("account_deleted", by.actor, gone)
 
     async def change_own_password(
@@ -198,7 +199,7 @@ class Administration:
         raise WriteConflictError("Try again when fewer others are changing it.")
 
     async def _changed(self, actor: Actor, account: Presented, changed: Sequence[str]) -> None:
-        self._standing.forget_account(str(account["id"]))
+        self._forget(str(account["id"]))
         action: Action = "password_changed" if list(changed) == ["password"] else "account_changed"
         await self._note(action, actor, account, changed=list(changed))
 

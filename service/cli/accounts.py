@@ -12,8 +12,6 @@ from rich.table import Table
 from service.auth.accounts import ACCOUNTS, Account, AccountKind, Accounts
 from service.auth.administration import Administration, Administrator
 from service.auth.scopes import ROLES
-from service.auth.sessions import Session, Sessions
-from service.auth.standing import Standing
 from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.terminal import CommandError, ask_password, print_table
 from service.settings import Settings
@@ -49,14 +47,11 @@ def _run(work: Callable[[_Office], Awaitable[T]]) -> T:
     """Do something with the accounts in the database."""
 
     async def connected(settings: Settings) -> T:
-        assert settings.secret_key is not None
-        seconds = settings.operation_timeout_seconds
-        async with open_database(settings, [Account, Session, AuditEvent]):
-            accounts = Accounts(seconds)
-            sessions = Sessions(settings.secret_key.get_secret_value(), settings.refresh_token_days, seconds)
-            standing = Standing(accounts, sessions, (), seconds)
-            audit = AuditTrail(settings.audit_days, seconds)
-            administration = Administration(accounts, open_repository(settings, ACCOUNTS), standing, audit)
+        async with open_database(settings, [Account, AuditEvent]):
+            accounts = Accounts(settings.operation_timeout_seconds)
+            audit = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
+            # Nothing is remembered here; services ask again within 15 s.
+            administration = Administration(accounts, open_repository(settings, ACCOUNTS), audit, lambda _id: None)
             return await work(_Office(accounts, administration))
 
     with with_database(read_settings()) as complete:

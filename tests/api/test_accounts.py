@@ -460,7 +460,7 @@ async def test_a_deletion_that_cannot_be_written_down_is_logged_whole(
     headers = {"Authorization": client.headers["Authorization"]}
     hasty = AuditTrail(services.settings.audit_days, 0.000_001)
     repository = services.records[ACCOUNTS.name]
-    administration = Administration(services.accounts, repository, services.standing, hasty)
+    administration = Administration(services.accounts, repository, hasty, services.standing.forget_account)
     async with client_of(app, replace(services, administration=administration)) as other:
         with capture_logs() as lines:
             response = await other.delete(address(account), headers=headers)
