@@ -49,7 +49,7 @@ json.dump(ended, sys.stdout)
 T = TypeVar("T")
 
 
-def until(check: Callable[[], T], what: str, seconds: float = 30) -> T:
+def until(check: Callable[[], T], what: str, seconds: float = 90) -> T:
     """What `check` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while not (found := check()):

@@ -18,9 +18,9 @@ def run(home: Home, folder: Path, *commands: str) -> list[tuple[int, str, str]]:
     return home.run_in_turn([(["keys", *command.split()], "") for command in commands], keys_dir=folder)
 
 
-def settled(home: Home) -> Home:
-    """The same place, where everybody has seen a key as soon as it is made."""
-    return Home(home.directory, startup="import service.auth.key_ring as ring; ring.SETTLED_SECONDS = 0")
+def settled_after(home: Home, seconds: int) -> Home:
+    """The same place, where everybody has seen a key so long after it was made."""
+    return Home(home.directory, startup=f"import service.auth.key_ring as ring; ring.SETTLED_SECONDS = {seconds}")
 
 
 def listed(output: str) -> list[list[str]]:
@@ -37,7 +37,7 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
     folder = home.directory / "deep" / "keys"
 
     made = run(home, folder, "list", "create", "create --algorithm ES256", "create --algorithm RS256", "list")
-    [(status, _, line)] = run(home, folder, f"retire {kids_in(folder)[2]}")
+    [(status, _, line)] = run(settled_after(home, 3600), folder, f"retire {kids_in(folder)[2]}")
 
     assert (status, "once everybody has seen it" in line) == (1, True)
     assert [status for status, _, _ in made] == [1, 0, 0, 0, 0]
@@ -57,8 +57,9 @@ def test_a_key_is_made_listed_and_retired(home: Home) -> None:
     (folder / "broken.pem").write_text("nonsense")
 
     ended = run(
-        settled(home), folder, f"retire {third}", f"retire {third}", f"retire --now {first}", f"retire {second}",
-        "list", f"retire --now {second}", "retire ../../secret", f"retire --now {third}", "create --algorithm HS256",
+        settled_after(home, 0), folder, f"retire {third}", f"retire {third}", f"retire --now {first}",
+        f"retire {second}", "list", f"retire --now {second}", "retire ../../secret",
+        f"retire --now {third}", "create --algorithm HS256",
         "retire broken", "retire broken --now",
     )  # fmt: skip
 
