@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from service.api import accounts, audit, authentication, exports, health, imports, well_known
 from service.api.dependencies import Services
 from service.api.documents import document_router
+from service.api.limits import BodyDeadlineMiddleware, ConcurrencyLimitMiddleware
 from service.api.openapi import install_openapi, serve_docs
 from service.api.origins import AllowedHostsMiddleware, CrossOriginMiddleware
 from service.api.rate_limits import RateLimit, RateLimitHeadersMiddleware
@@ -181,6 +182,12 @@ def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request goes through, from the inside out; what is not asked for is not on the way."""
+    app.add_middleware(
+        BodyDeadlineMiddleware,
+        stall_seconds=settings.body_stall_seconds,
+        min_bytes_per_second=settings.body_min_bytes_per_second,
+    )
+    app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.limit_concurrency)
     if settings.allowed_hosts:
         app.add_middleware(AllowedHostsMiddleware, hosts=settings.allowed_hosts)
     app.add_middleware(RequestContextMiddleware)
