@@ -5,9 +5,12 @@ import csv
 import hashlib
 import io
 import json
+import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -965,3 +968,21 @@ async def test_other_media_types_are_refused(client: httpx.AsyncClient, headers:
     refused(response, 415, "unsupported_media_type")
     assert ("accept" in response.headers) == ("Content-Encoding" not in headers)
     assert await records(client) == []
+
+
+async def test_a_file_on_its_way_has_no_name_that_a_kill_could_leave(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[str] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        file = csv_file(*people(*range(50_000)))
+        for start in range(0, len(file), 262_144):
+            yield file[start : start + 262_144]
+            seen.extend(os.listdir(tmp_path))
+
+    response = await client.post(f"{IMPORT}?dry_run=true", content=content(), headers={"Content-Type": CSV})
+
+    assert response.json()["created"] == 50_000
+    assert seen == []
