@@ -1,6 +1,5 @@
 """`dossier serve`."""
 
-import asyncio
 import os
 import socket
 import tempfile
@@ -17,7 +16,7 @@ from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, ValidationFailedError
 from service.observability import configure_logging
-from service.server.process import allow_many_connections, leave_on_signals, run_server
+from service.server.process import allow_many_connections, leave_on_signals, run_server, run_until_signal
 from service.server.workers import supervise
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditTrail
@@ -50,7 +49,7 @@ def serve(
     bound_host, bound_port = listener.getsockname()[:2]
     with with_database(settings.model_copy(update={"host": bound_host, "port": bound_port})) as complete:
         app = create_app(complete, is_prepared=True)  # also where workers make their own: it refuses what is wrong
-        sign_in = asyncio.run(_prepare(complete, sample))
+        sign_in = run_until_signal(_prepare(complete, sample))
 
         def introduce() -> None:
             explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"

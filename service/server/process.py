@@ -5,10 +5,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import FrameType
-from typing import NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +17,8 @@ from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from service.errors import ServiceError, StartupError
 from service.server.protocol import LimitedHttpProtocol
 from service.settings import Settings
+
+T = TypeVar("T")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -53,6 +55,30 @@ def leave_on_signals() -> None:
     """
     for sign in SIGNALS:
         signal.signal(sign, _leave)
+
+
+def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
+    """What it returns; a signal cancels it and ends the process, as `leave_on_signals` does elsewhere.
+
+    An exception in the middle of an event loop would hit whichever task is on, and leave the others in pieces.
+    """
+
+    async def run() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        for sign in SIGNALS:
+            signal.signal(sign, lambda *_: loop.call_soon_threadsafe(task.cancel))
+        return await work
+
+    try:
+        result = asyncio.run(run())
+    except BaseException as error:
+        ignore_signals()
+        if isinstance(error, asyncio.CancelledError):
+            raise SystemExit(0) from None
+        raise
+    leave_on_signals()
+    return result
 
 
 def ignore_signals() -> None:
