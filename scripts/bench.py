@@ -1,4 +1,4 @@
-"""Measures lists, exports, imports or callers: as ratios to simpler ways in the same run, and memory above idle."""
+"""Measures lists, exports, imports, callers or slow clients: as ratios within one run, and memory above idle."""
 
 import argparse
 import asyncio
@@ -15,6 +15,7 @@ import bench_auth
 import bench_exports
 import bench_imports
 import bench_lists
+import bench_slow_clients
 import httpx
 from pydantic import SecretStr
 
@@ -36,7 +37,9 @@ MAX_BYTES = 2**32
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["auth", "exports", "imports", "lists"], default="exports")
+    parser.add_argument(
+        "what", nargs="?", choices=["auth", "exports", "imports", "lists", "slow-clients"], default="exports"
+    )
     parser.add_argument("--documents", type=int, default=200_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
@@ -48,6 +51,8 @@ def main() -> None:
                 bench_auth.measure(client, pid, uri, DATABASE, PASSWORD)
             elif arguments.what == "lists":
                 bench_lists.measure(client, uri, DATABASE)
+            elif arguments.what == "slow-clients":
+                bench_slow_clients.measure(client)
             elif arguments.what == "imports":
                 bench_imports.measure(client, pid, uri, DATABASE)
             else:

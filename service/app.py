@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from service.api import accounts, audit, authentication, exports, health, imports, well_known
 from service.api.dependencies import Services
 from service.api.documents import document_router
+from service.api.limits import BodyDeadlineMiddleware, ConcurrencyLimitMiddleware
 from service.api.openapi import install_openapi, serve_docs
 from service.api.origins import AllowedHostsMiddleware, CrossOriginMiddleware
 from service.api.rate_limits import RateLimit, RateLimitHeadersMiddleware
@@ -30,10 +31,12 @@ from service.imports.importer import open_importer
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
 from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
-from service.store.database import open_database
+from service.store.database import Database, open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
+from service.store.leases import exclusive
 from service.store.paging import CursorSigner
+from service.store.preparation import PREPARATION, prepare
 from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
 
@@ -54,10 +57,15 @@ OWN_CLASSES = (Account, Session, RevokedToken, QuotaCounter, Export, Import, Aud
 """What it keeps in collections of its own."""
 
 
-def create_app(settings: Settings | None = None, document_types: Sequence[DocumentType] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    document_types: Sequence[DocumentType] | None = None,
+    *,
+    is_prepared: bool = False,
+) -> FastAPI:
     """The service as an ASGI app; by default with the environment's settings and every registered type.
 
-    Raises StartupError.
+    `is_prepared` says that the database has been made ready already. Raises StartupError.
     """
     chosen = settings or Settings()
     types = registered_types() if document_types is None else document_types
@@ -70,7 +78,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
-        async with _open_services(chosen, types, keys, trusted) as services:
+        async with _open_services(chosen, types, keys, trusted, is_prepared=is_prepared) as services:
             _settle_memory()
             yield {"services": services}
 
@@ -101,14 +109,18 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
 
 @asynccontextmanager
 async def _open_services(
-    settings: Settings, types: Sequence[DocumentType], keys: KeyRing, trusted: Sequence[Authority]
+    settings: Settings,
+    types: Sequence[DocumentType],
+    keys: KeyRing,
+    trusted: Sequence[Authority],
+    *,
+    is_prepared: bool,
 ) -> AsyncIterator[Services]:
     """All parts, as long as the service runs."""
     assert settings.secret_key is not None
     secret_key, seconds = settings.secret_key.get_secret_value(), settings.operation_timeout_seconds
-    document_classes = [document_type.document_class for document_type in types]
     async with (
-        open_database(settings, [*document_classes, *OWN_CLASSES]) as database,
+        _open_database(settings, types, is_prepared=is_prepared) as database,
         open_exporter(settings) as exporter,  # which end first, while there is a database to write that to
         open_importer(settings) as importer,
     ):
@@ -146,6 +158,19 @@ async def _open_services(
         )
 
 
+@asynccontextmanager
+async def _open_database(
+    settings: Settings, types: Sequence[DocumentType], *, is_prepared: bool
+) -> AsyncIterator[Database]:
+    """The database, made ready if nobody has done that."""
+    classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
+    async with open_database(settings, classes, creates_indexes=False) as database:
+        if not is_prepared:
+            async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
+                await prepare(database, types, OWN_CLASSES)
+        yield database
+
+
 def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:
     # Not included, as FastAPI matches an included router's routes twice.
     direct = [*map(document_router, types), exports.router, imports.router, audit.router]
@@ -157,6 +182,12 @@ def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request goes through, from the inside out; what is not asked for is not on the way."""
+    app.add_middleware(
+        BodyDeadlineMiddleware,
+        stall_seconds=settings.body_stall_seconds,
+        min_bytes_per_second=settings.body_min_bytes_per_second,
+    )
+    app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.limit_concurrency)
     if settings.allowed_hosts:
         app.add_middleware(AllowedHostsMiddleware, hosts=settings.allowed_hosts)
     app.add_middleware(RequestContextMiddleware)

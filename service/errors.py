@@ -14,6 +14,7 @@
     ├── PrivateFieldError        403  private_field
     ├── NotFoundError            404  not_found
     ├── MethodNotAllowedError    405  method_not_allowed
+    ├── RequestTimeoutError      408  request_timeout
     ├── DuplicateValueError      409  duplicate_value
     ├── WriteConflictError       409  write_conflict
     ├── PatchTestFailedError     409  patch_test_failed
@@ -38,7 +39,9 @@
     ├── ImportKilledError        500  import_killed
     ├── DatabaseUnavailableError 503  database_unavailable
     ├── IssuerUnavailableError   503  issuer_unavailable
-    └── SnapshotUnavailableError 503  snapshot_unavailable
+    ├── SnapshotUnavailableError 503  snapshot_unavailable
+    ├── OverloadedError          503  overloaded
+    └── ShuttingDownError        503  shutting_down
 
     StartupError: the service cannot start; its text is the one line that a person reads.
 
@@ -266,6 +269,16 @@ class MethodNotAllowedError(ServiceError):
     code = "method_not_allowed"
 
 
+class RequestTimeoutError(ServiceError):
+    """The request comes too slowly."""
+
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class DuplicateValueError(ServiceError):
     """Another document has this value already."""
 
@@ -480,6 +493,26 @@ class SnapshotUnavailableError(ServiceError):
 
     status = 503
     code = "snapshot_unavailable"
+
+
+class OverloadedError(ServiceError):
+    """Too many requests are being done at once."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("Try again in a moment.", headers={"Retry-After": "1"})
+
+
+class ShuttingDownError(ServiceError):
+    """The service is shutting down."""
+
+    status = 503
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("Try again: another process will answer.", headers={"Retry-After": "1", "Connection": "close"})
 
 
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:

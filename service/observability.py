@@ -1,5 +1,6 @@
 """What ops see: one JSON line for each request, and a request id that goes in, through and out."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from service.errors import InternalError
+from service.errors import InternalError, ShuttingDownError
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -98,6 +99,11 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             is_whole = False
+        except asyncio.CancelledError:  # as nobody else cancels a request, the grace time is over
+            is_whole = False
+            if status is not None:
+                raise
+            await ShuttingDownError().response()(scope, receive, send_with_id)
         except Exception:
             is_whole = False
             log.exception("request failed")

@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    workers: int = Field(default=1, ge=1, le=64)
+    """How many processes serve; each has its own limits, and its own processes for exports."""
+
     public_url: str | None = None
     """The address that clients use, behind a proxy say, and the issuer of tokens; unset: `http://HOST:PORT`."""
 
@@ -197,6 +200,21 @@ class Settings(BaseSettings):
 
     operation_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     """How long any other request waits for MongoDB, elections included; past it the answer is 503."""
+
+    limit_concurrency: int = Field(default=500, ge=1, le=100_000)
+    """How many requests one process does at once; more get 503. Those whose body is still on its way don't count."""
+
+    header_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    """How long a client may take to send a request's headers; past it the answer is 408."""
+
+    body_stall_seconds: float = Field(default=20.0, gt=0, le=600)
+    """How long a client may send nothing of a body, or too little; past it the answer is 408."""
+
+    body_min_bytes_per_second: int = Field(default=1000, ge=1, le=1_000_000)
+    """How much of a body is enough, as an average over that time."""
+
+    keep_alive_seconds: int = Field(default=65, ge=1, le=3600)
+    """How long a connection may be idle between two requests; longer than a load balancer's own limit, often 60 s."""
 
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=16_777_216)
     """Largest JSON body; past it the answer is 413."""

@@ -1,6 +1,7 @@
 """Files that clients send: kept on disk while they come, and no larger than they may be."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise UnsupportedMediaTypeError(f"Send the file as it is, not as {coding!r}.")  # RFC 9110 §8.4
-    with tempfile.NamedTemporaryFile(prefix="dossier-upload-") as file:
+    with tempfile.TemporaryFile() as file:
         chunks = limited(request, max_bytes)
         filename: str | None = None
         if media_type == MULTIPART:
@@ -71,7 +72,8 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
                 await part.close()
         else:
             size, sha256 = await _keep(chunks, file)
-        path = Path(file.name)
+        # It has no name, so that nothing is left of it whatever becomes of this process; another one opens it so.
+        path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         said = named_kind(filename or "") or MEDIA_TYPES.get(media_type)
         kind = await to_thread.run_sync(kind_of, path, said)
         yield Upload(path, kind, size, sha256, filename and filename[:MAX_FILENAME_LENGTH])

@@ -18,10 +18,10 @@ COMMAND_LINE = "command line"
 """Who asks, in records; with its blank it is no account's name."""
 
 
-def read_settings() -> Settings:
-    """The environment's. Raises StartupError with all their faults."""
+def read_settings(**given: object) -> Settings:
+    """The environment's, but for those that were given. Raises StartupError with all their faults."""
     try:
-        return Settings()
+        return Settings(**given)  # type: ignore[arg-type] # it is what checks them
     except ValidationError as error:
         faults = [
             f"{_name_of(*fault['loc'])}: {fault['msg']}" if fault["loc"] else fault["msg"]

@@ -1,25 +1,28 @@
 """`dossier serve`."""
 
-import asyncio
-import signal
+import os
 import socket
-from types import FrameType
-from typing import Annotated, NoReturn
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
 
 import typer
-import uvicorn
 
-from service.app import create_app
-from service.auth.accounts import ACCOUNTS, Account, Accounts
+from service.app import OWN_CLASSES, create_app
+from service.auth.accounts import ACCOUNTS, Accounts
 from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, ValidationFailedError
 from service.observability import configure_logging
-from service.server import LimitedHttpProtocol
+from service.server.process import allow_many_connections, leave_on_signals, run_server, run_until_signal
+from service.server.workers import supervise
 from service.settings import Settings
-from service.store.audit_records import Actor, AuditEvent, AuditTrail
+from service.store.audit_records import Actor, AuditTrail
 from service.store.database import open_database
+from service.store.leases import exclusive
+from service.store.preparation import PREPARATION, prepare
 
 
 def serve(
@@ -27,37 +30,54 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port, 0 for a free one; by default DOSSIER_PORT.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="How many processes serve; by default DOSSIER_WORKERS.")
+    ] = None,
+    limit_concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests that a process does at once; by default DOSSIER_LIMIT_CONCURRENCY."),
+    ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Load so many sample documents of each type, if it has none.")] = 0,
 ) -> None:
     """Run the service, and in development a MongoDB for it."""
-    settings = read_settings()
+    given = {"host": host, "port": port, "workers": workers, "limit_concurrency": limit_concurrency}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     configure_logging(settings.log_level)
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, _leave)  # so that whatever was started is ended; uvicorn has its own while it runs
-    listener = _listen(host or settings.host, settings.port if port is None else port)
+    leave_on_signals()
+    allow_many_connections()
+    listener = _listen(settings.host, settings.port)
     bound_host, bound_port = listener.getsockname()[:2]
     with with_database(settings.model_copy(update={"host": bound_host, "port": bound_port})) as complete:
-        app = create_app(complete)
-        sign_in = asyncio.run(_prepare(complete, sample))
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            http=LimitedHttpProtocol,
-            # By default uvicorn believes whatever asks from this machine, and so whoever a proxy here passes on.
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
-            timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+        app = create_app(complete, is_prepared=True)  # also where workers make their own: it refuses what is wrong
+        sign_in = run_until_signal(_prepare(complete, sample))
+
+        def introduce() -> None:
+            explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"
+            print(f"Dossier listens on {complete.address}, {explained}")
+            print(sign_in, flush=True)
+
+        if settings.workers == 1:
+            run_server(app, complete, listener, introduce)
+        else:
+            _run_workers(complete, listener, introduce)
+
+
+def _run_workers(settings: Settings, listener: socket.socket, have_started: Callable[[], None]) -> None:
+    """Have several processes serve, which keep their metrics in one folder, so that each can tell those of all."""
+    with tempfile.TemporaryDirectory(prefix="dossier-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        supervise(
+            settings.workers,
+            partial(_serve, settings),
+            listener,
+            grace_seconds=settings.shutdown_grace_seconds,
+            have_started=have_started,
         )
-        explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"
-        print(f"Dossier listens on {complete.address}, {explained}")
-        print(sign_in, flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
 
 
-def _leave(_sign: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+def _serve(settings: Settings, listener: socket.socket, has_started: Callable[[], None]) -> None:
+    """What each of them does."""
+    run_server(create_app(settings, is_prepared=True), settings, listener, has_started)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -75,10 +95,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _prepare(settings: Settings, sample: int) -> str:
-    """What a start finds ready: indexes, a first account, samples if asked for; says who may sign in."""
+    """Make the database ready, with a first account, and samples if asked for; says who may sign in."""
     types = registered_types()
-    classes = [*(document_type.document_class for document_type in types), Account, AuditEvent]
-    async with open_database(settings, classes):
+    classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
+    async with (
+        open_database(settings, classes, creates_indexes=False) as database,
+        exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds),
+    ):
+        await prepare(database, types, OWN_CLASSES)
         password = None
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None

@@ -20,6 +20,9 @@ from pymongo import MongoClient
 
 DOSSIER = Path(sys.executable).parent / "dossier"
 TOKEN_PATH = "/api/v1/auth/token"
+WORKER_FLAG = b"--multiprocessing-fork"
+"""What Python says to a process that it starts anew."""
+
 PASSWORD = "correct horse battery"
 LAST_CHUNK = b"0\r\n\r\n"
 """What ends a whole chunked answer (RFC 9112 §7.1)."""
@@ -70,6 +73,13 @@ class Service:
     def pid(self) -> int:
         """Of the service itself, not of its mongod."""
         return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that serve for it, where there are several."""
+        return [
+            pid for pid in running_pids() if WORKER_FLAG in command_line(pid) and parent_of(pid) == self._process.pid
+        ]
 
     @property
     def stdout(self) -> str:
@@ -284,6 +294,15 @@ def command_line(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def parent_of(pid: int) -> int | None:
+    """None for one that is gone, or a zombie."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
 
 
 class Download:

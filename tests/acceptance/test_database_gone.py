@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -97,6 +98,30 @@ def test_a_database_that_says_nothing_holds_no_request_up(home: Home, running: R
     service = running.service
     until(lambda: service.http.get("/health/ready").status_code == 200, "it is ready again by itself")
     assert service.sign_in().status_code == 200
+
+
+@pytest.mark.slow
+def test_where_no_connection_to_the_database_is_left_requests_do_not_pile_up(home: Home) -> None:
+    home.start()
+    few = f"{home.mongodb_uri}&maxPoolSize=2"
+    service = home.start("--limit-concurrency", "4", mongodb_uri=few, operation_timeout_seconds=DEADLINE_SECONDS * 4)
+    headers = {"Authorization": f"Bearer {service.token()}"}
+    assert service.http.get(f"/api/v1/users/{UNKNOWN_ID}", headers=headers).status_code == 404
+
+    def ask(_number: int) -> httpx.Response:
+        return httpx.get(f"{service.address}/api/v1/users/{UNKNOWN_ID}", headers=headers, timeout=20)
+
+    with home.hung_mongod(), ThreadPoolExecutor(8) as clients:
+        asked = sorted(clients.map(ask, range(8)), key=lambda response: response.elapsed)
+        assert_live_but_not_ready(service)
+
+    assert [response.status_code for response in asked] == [503] * 8
+    codes = [response.json()["code"] for response in asked]
+    assert codes == ["overloaded"] * 4 + ["database_unavailable"] * 4
+    assert asked[3].elapsed < timedelta(seconds=2), "at once"
+    assert asked[7].elapsed < timedelta(seconds=PATIENCE_SECONDS)
+    until(lambda: service.http.get("/health/ready").status_code == 200, "it is ready again by itself")
+    until(lambda: ask(0).status_code == 404, "it has connections again")
 
 
 def test_without_its_database_it_lives_and_says_503(home: Home, running: Running) -> None:

@@ -26,6 +26,7 @@ from tests.acceptance.process import (
     Service,
     command_line,
     fill,
+    parent_of,
     running_pids,
     until,
 )
@@ -139,13 +140,6 @@ def workers_of(service: Service) -> list[int]:
     return [pid for pid in running_pids() if WORKER in command_line(pid) and parent_of(pid) == service.pid]
 
 
-def parent_of(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-
 def assert_gone(workers: list[int]) -> None:
     assert workers
     until(lambda: not any(WORKER in command_line(pid) for pid in workers), "the workers have ended", 10)
@@ -204,6 +198,25 @@ def test_a_client_that_reads_nothing_is_given_up(home: Home, mongod: Mongod) -> 
 
 
 @pytest.mark.slow  # a hundred times a megabyte or less
+@pytest.mark.slow
+def test_exports_that_stall_starve_nobody(home: Home) -> None:
+    few = f"{home.mongodb_uri}&maxPoolSize=2"
+    service = home.start(**TWO_WORKERS, mongodb_uri=few, exports_at_once=4, shutdown_grace_seconds=0)
+    token = service.token()
+    with ExitStack() as downloads:
+        for _ in range(4):
+            Export(downloads.enter_context(Download(service, CSV, token)))
+
+        headers = {"Authorization": f"Bearer {token}"}
+        with ThreadPoolExecutor(4) as clients:
+            answers = list(clients.map(lambda _: service.http.get("/api/v1/users", headers=headers), range(40)))
+        refused = service.http.get(CSV, headers=headers)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert max(answer.elapsed for answer in answers) < timedelta(seconds=2)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_exports")
+
+
 def test_a_hundred_clients_that_leave_leave_nothing_behind(home: Home, mongod: Mongod) -> None:
     service = home.start(
         **TWO_WORKERS, exports_at_once=50

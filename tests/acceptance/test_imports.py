@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from service.store.import_records import LEASE_SECONDS
-from tests.acceptance.process import Home, Service, running_pids, until
+from tests.acceptance.process import Home, Service, parent_of, running_pids, until
 from tests.acceptance.replica_set import ReplicaSet
 
 ROWS = 30_000
@@ -186,15 +186,6 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def parent_of(pid: int) -> int | None:
-    """None for one that is gone, or a zombie."""
-    try:
-        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state == "Z" else int(parent)
-
-
 def assert_all_gone(pids: list[int]) -> None:
     assert pids
     until(lambda: not any(parent_of(pid) is not None for pid in pids), "no process is left behind", 10)
@@ -240,7 +231,7 @@ def test_a_file_whose_process_was_killed_can_be_sent_again_at_once(home: Home) -
     with Sender(service) as sender:
         answer = sender.begin(VISITS, content)
         written(home)
-        for pid in importing(service):
+        for pid in importing(service.pid):
             os.kill(pid, signal.SIGKILL)
 
         broken = answer.result(10)
@@ -268,7 +259,9 @@ def test_a_service_that_may_not_wait_ends_its_imports_and_leaves_no_process(home
 
         assert service.end() == 0
 
-        assert answer.exception(20) is not None or answer.result().status_code >= 500
+        broken = answer.result(20)
+        assert (broken.status_code, broken.json()["code"]) == (503, "shutting_down")
+        assert int(broken.headers["Retry-After"]) > 0
     assert_all_gone(processes)
     assert count_of(home, "visits") < ROWS
     [record] = records_of(home)
@@ -276,6 +269,29 @@ def test_a_service_that_may_not_wait_ends_its_imports_and_leaves_no_process(home
     with Sender(home.start()) as sender:
         assert report_of(sender.send(VISITS, content))["failed"] == 0
     assert has_each_once(home, "visits", "page", (f"/{number}" for number in range(ROWS)))
+
+
+@pytest.mark.slow  # until the import is known to be dead
+def test_a_file_whose_worker_was_killed_can_be_sent_again_to_the_others(home: Home) -> None:
+    content = visits()
+    service = home.start("--workers", "2")
+    workers = service.workers
+    with Sender(service) as sender:
+        answer = sender.begin(VISITS, content)
+        written(home)
+        [busy] = [worker for worker in workers if importing(worker)]
+
+        os.kill(busy, signal.SIGKILL)
+
+        assert isinstance(answer.exception(20), httpx.TransportError)
+    before = count_of(home, "visits")
+    assert 0 < before < ROWS
+    with Sender(service) as sender:
+        report = sent_again(sender, VISITS, content)
+    assert counts(report) == counted(rows=ROWS, created=ROWS - before, unchanged=before)
+    assert has_each_once(home, "visits", "page", (f"/{number}" for number in range(ROWS)))
+    until(lambda: len(service.workers) == 2, "the worker is replaced")
+    assert service.end() == 0
 
 
 def test_a_service_that_may_wait_answers_before_it_ends(home: Home) -> None:
@@ -292,9 +308,9 @@ def test_a_service_that_may_wait_answers_before_it_ends(home: Home) -> None:
     assert_all_gone(processes)
 
 
-def importing(service: Service) -> list[int]:
-    """The processes that do its imports: those that one of its children has forked."""
-    return [pid for pid in descendants(service.pid) if parent_of(pid) != service.pid]
+def importing(serving: int) -> list[int]:
+    """The processes that do a server process's imports: those that one of its children has forked."""
+    return [pid for pid in descendants(serving) if parent_of(pid) != serving]
 
 
 # Clients

@@ -1,6 +1,7 @@
 """How it ends, in order or not, and what the next start finds."""
 
 import signal
+import socket
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_a_signal_during_the_start_leaves_no_mongod(home: Home) -> None:
     assert service.end() == 0
 
     assert home.mongods == []
+
+
+@pytest.mark.slow
+def test_a_signal_is_heeded_while_the_database_says_nothing(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        service = home.launch(mongodb_uri=f"mongodb://127.0.0.1:{silent.getsockname()[1]}/")
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            service.send(signal.SIGTERM)
+
+            assert service.wait(5) == 0
+    assert "Traceback" not in service.stderr
 
 
 def test_a_killed_service_leaves_a_mongod_that_the_next_start_finds_and_ends(home: Home) -> None:

@@ -5,9 +5,11 @@ import csv
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from bson import ObjectId
 from fastapi import FastAPI
 from pymongo.asynchronous.collection import AsyncCollection
 
+from service.api import uploads
 from service.api.dependencies import Services
 from service.auth.accounts import Account
 from service.documents.user import User
@@ -965,3 +968,22 @@ async def test_other_media_types_are_refused(client: httpx.AsyncClient, headers:
     refused(response, 415, "unsupported_media_type")
     assert ("accept" in response.headers) == ("Content-Encoding" not in headers)
     assert await records(client) == []
+
+
+async def test_a_file_on_its_way_has_no_name_that_a_kill_could_leave(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    named: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        yield csv_file(("name", "email"))
+        for number in range(3):
+            yield csv_file(*((f"n{number}-{row}", f"{number}-{row}@example.org") for row in range(1000)))
+            yield b" " * uploads.WRITE_BYTES + b"\r\n"  # so that it is written down
+            named.append(any(tmp_path.iterdir()))  # noqa: ASYNC240 - it has nothing else to do
+
+    response = await client.post(f"{IMPORT}?dry_run=true", content=content(), headers={"Content-Type": CSV})
+
+    assert response.status_code == 200, response.text
+    assert named == [False] * 3

@@ -1,0 +1,1 @@
+"""The service as one process or several: its sockets, signals and limits."""
