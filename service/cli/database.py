@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.store.database import open_database
 from service.store.indexes import IndexState, compare_indexes, create_missing
 from service.store.query import read_list_query
+from service.store.validators import Refused, ValidatorState, apply_validators, compare_validators, find_refused
 
 app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
 
@@ -48,6 +49,46 @@ def show_indexes(
     for index in states:
         table.add_row(index.type_name, index.index_name, ", ".join(index.keys), index.state)
     print_table(table)
+
+
+@app.command("validators")
+def show_validators(
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Install those that are missing or different.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Count the documents that they would not take; status 1 if there are any.")
+    ] = False,
+) -> None:
+    """Compare the validators that the types want with those that the database has."""
+    types = registered_types()
+
+    async def compare(settings: Settings) -> tuple[list[ValidatorState], dict[str, Refused]]:
+        seconds = settings.operation_timeout_seconds
+        async with open_database(settings, [Account], creates_indexes=False) as database:
+            if apply:
+                await apply_validators(database.handle, types, seconds)
+            states = await compare_validators(database.handle, types, seconds)
+            checked = types if check else ()
+            return states, {known.name: await find_refused(database.handle, known) for known in checked}
+
+    with with_database(read_settings()) as complete:
+        states, refused = asyncio.run(compare(complete))
+    table = Table("type", "validator", *(["refused documents"] if check else []))
+    for known in states:
+        table.add_row(known.type_name, known.state, *([str(refused[known.type_name].count)] if check else []))
+    print_table(table)
+    if any(found.count for found in refused.values()):
+        print_table(_examples(refused))
+        raise SystemExit(1)
+
+
+def _examples(refused: Mapping[str, Refused]) -> Table:
+    table = Table("type", "for example", "place", "fault")
+    for name, found in refused.items():
+        for key, faults in found.examples.items():
+            for fault in faults:
+                table.add_row(name, key, fault.pointer, fault.message)
+    return table
 
 
 @app.command("explain")

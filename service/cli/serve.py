@@ -20,6 +20,7 @@ from service.server import LimitedHttpProtocol
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditEvent, AuditTrail
 from service.store.database import open_database
+from service.store.validators import apply_validators
 
 
 def serve(
@@ -75,10 +76,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _prepare(settings: Settings, sample: int) -> str:
-    """What a start finds ready: indexes, a first account, samples if asked for; says who may sign in."""
+    """What a start finds ready: indexes, validators, a first account, samples if asked for; says who may sign in."""
     types = registered_types()
     classes = [*(document_type.document_class for document_type in types), Account, AuditEvent]
-    async with open_database(settings, classes):
+    async with open_database(settings, classes) as database:
+        await apply_validators(database.handle, types, settings.operation_timeout_seconds)
         password = None
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None
