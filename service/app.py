@@ -30,10 +30,12 @@ from service.imports.importer import open_importer
 from service.observability import RequestContextMiddleware, configure_logging
 from service.settings import Settings
 from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
-from service.store.database import open_database
+from service.store.database import Database, open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
+from service.store.leases import exclusive
 from service.store.paging import CursorSigner
+from service.store.preparation import PREPARATION, prepare
 from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
 
@@ -54,10 +56,15 @@ OWN_CLASSES = (Account, Session, RevokedToken, QuotaCounter, Export, Import, Aud
 """What it keeps in collections of its own."""
 
 
-def create_app(settings: Settings | None = None, document_types: Sequence[DocumentType] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    document_types: Sequence[DocumentType] | None = None,
+    *,
+    is_prepared: bool = False,
+) -> FastAPI:
     """The service as an ASGI app; by default with the environment's settings and every registered type.
 
-    Raises StartupError.
+    `is_prepared` says that the database has been made ready already. Raises StartupError.
     """
     chosen = settings or Settings()
     types = registered_types() if document_types is None else document_types
@@ -70,7 +77,7 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
-        async with _open_services(chosen, types, keys, trusted) as services:
+        async with _open_services(chosen, types, keys, trusted, is_prepared=is_prepared) as services:
             _settle_memory()
             yield {"services": services}
 
@@ -101,14 +108,18 @@ def create_app(settings: Settings | None = None, document_types: Sequence[Docume
 
 @asynccontextmanager
 async def _open_services(
-    settings: Settings, types: Sequence[DocumentType], keys: KeyRing, trusted: Sequence[Authority]
+    settings: Settings,
+    types: Sequence[DocumentType],
+    keys: KeyRing,
+    trusted: Sequence[Authority],
+    *,
+    is_prepared: bool,
 ) -> AsyncIterator[Services]:
     """All parts, as long as the service runs."""
     assert settings.secret_key is not None
     secret_key, seconds = settings.secret_key.get_secret_value(), settings.operation_timeout_seconds
-    document_classes = [document_type.document_class for document_type in types]
     async with (
-        open_database(settings, [*document_classes, *OWN_CLASSES]) as database,
+        _open_database(settings, types, is_prepared=is_prepared) as database,
         open_exporter(settings) as exporter,  # which end first, while there is a database to write that to
         open_importer(settings) as importer,
     ):
@@ -144,6 +155,19 @@ async def _open_services(
             exporter=exporter,
             importer=importer,
         )
+
+
+@asynccontextmanager
+async def _open_database(
+    settings: Settings, types: Sequence[DocumentType], *, is_prepared: bool
+) -> AsyncIterator[Database]:
+    """The database, made ready if nobody has done that."""
+    classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
+    async with open_database(settings, classes, creates_indexes=False) as database:
+        if not is_prepared:
+            async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
+                await prepare(database, types, OWN_CLASSES)
+        yield database
 
 
 def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:

@@ -30,7 +30,6 @@ from service.store.embedded import embedded_server
 from service.store.export_records import Export
 from service.store.import_records import Import
 from service.store.quotas import QuotaCounter
-from service.store.validators import apply_validators
 from tests.everything import Everything
 
 TYPES: tuple[DocumentType, ...] = (*registered_types(), *check_types([Everything]))
@@ -135,10 +134,9 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture(scope="session")
 async def services(app: FastAPI) -> AsyncIterator[Services]:
-    """The parts of the running service, over a database that is as a start leaves it."""
+    """The parts of the running service."""
     async with app.router.lifespan_context(app) as state:
         assert state is not None
-        await apply_validators(state["services"].database.handle, TYPES, 10)
         yield state["services"]
 
 

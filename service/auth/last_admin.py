@@ -11,11 +11,9 @@ from pymongo.read_concern import ReadConcern
 
 from service.auth.scopes import ACCOUNTS_ADMIN, ROLES, allowed_scopes
 from service.errors import LastAdminError
+from service.store.leases import LOCKS
 
 T = TypeVar("T")
-
-LOCKS = "locks"
-"""A collection of documents that transactions write so that no two of them decide at the same time."""
 
 ADMIN_ROLES = [role for role, patterns in ROLES.items() if allowed_scopes(patterns, [ACCOUNTS_ADMIN])]
 ADMIN_PATTERNS = ["*", *map(":".join, product(*((part, "*") for part in ACCOUNTS_ADMIN.split(":"))))]

@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 import uvicorn
 
-from service.app import create_app
-from service.auth.accounts import ACCOUNTS, Account, Accounts
+from service.app import OWN_CLASSES, create_app
+from service.auth.accounts import ACCOUNTS, Accounts
 from service.cli.environment import COMMAND_LINE, open_repository, read_settings, with_database
 from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
@@ -18,9 +18,10 @@ from service.errors import StartupError, ValidationFailedError
 from service.observability import configure_logging
 from service.server import LimitedHttpProtocol
 from service.settings import Settings
-from service.store.audit_records import Actor, AuditEvent, AuditTrail
+from service.store.audit_records import Actor, AuditTrail
 from service.store.database import open_database
-from service.store.validators import apply_validators
+from service.store.leases import exclusive
+from service.store.preparation import PREPARATION, prepare
 
 
 def serve(
@@ -38,7 +39,7 @@ def serve(
     listener = _listen(host or settings.host, settings.port if port is None else port)
     bound_host, bound_port = listener.getsockname()[:2]
     with with_database(settings.model_copy(update={"host": bound_host, "port": bound_port})) as complete:
-        app = create_app(complete)
+        app = create_app(complete, is_prepared=True)
         sign_in = asyncio.run(_prepare(complete, sample))
         config = uvicorn.Config(
             app,
@@ -76,11 +77,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _prepare(settings: Settings, sample: int) -> str:
-    """What a start finds ready: indexes, validators, a first account, samples if asked for; says who may sign in."""
+    """Make the database ready, with a first account, and samples if asked for; says who may sign in."""
     types = registered_types()
-    classes = [*(document_type.document_class for document_type in types), Account, AuditEvent]
-    async with open_database(settings, classes) as database:
-        await apply_validators(database.handle, types, settings.operation_timeout_seconds)
+    classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
+    async with (
+        open_database(settings, classes, creates_indexes=False) as database,
+        exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds),
+    ):
+        await prepare(database, types, OWN_CLASSES)
         password = None
         if settings.admin_password is not None or settings.environment == "development":
             given = settings.admin_password.get_secret_value() if settings.admin_password else None

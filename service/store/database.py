@@ -1,8 +1,8 @@
 """The client and the database behind it."""
 
 import warnings
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ START_SECONDS = 30
 
 @dataclass(frozen=True)
 class Database:
-    """An open database, with Beanie ready and the indexes there."""
+    """An open database, with Beanie ready."""
 
     handle: AsyncDatabase[dict[str, Any]]
 
@@ -45,18 +45,24 @@ async def open_database(
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
     async with _connect(settings.mongodb_uri.get_secret_value(), settings) as client:
         database = client.get_database(settings.mongodb_database, codec_options=CODEC)
-        try:
-            with pymongo.timeout(START_SECONDS):
-                await init_beanie(
-                    database=database, document_models=list(document_classes), skip_indexes=not creates_indexes
-                )
-        except OperationFailure as error:
-            raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
-        except PyMongoError as error:
-            servers = client.topology_description.server_descriptions()
-            addresses = ", ".join(f"{host}:{port}" for host, port in servers)
-            raise StartupError(f"MongoDB does not answer at {addresses}, see DOSSIER_MONGODB_URI") from error
+        with startup_errors(client), pymongo.timeout(START_SECONDS):
+            await init_beanie(
+                database=database, document_models=list(document_classes), skip_indexes=not creates_indexes
+            )
         yield Database(database)
+
+
+@contextmanager
+def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
+    """Let the driver's errors leave as the line that says why the service cannot start."""
+    try:
+        yield
+    except OperationFailure as error:
+        raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
+    except PyMongoError as error:
+        servers = client.topology_description.server_descriptions()
+        addresses = ", ".join(f"{host}:{port}" for host, port in servers)
+        raise StartupError(f"MongoDB does not answer at {addresses}, see DOSSIER_MONGODB_URI") from error
 
 
 def _connect(uri: str, settings: Settings) -> AsyncMongoClient[dict[str, Any]]:

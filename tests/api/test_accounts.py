@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from service.api.dependencies import Services
 from service.auth.accounts import ACCOUNTS, Account
 from service.auth.administration import Administration
-from service.auth.last_admin import ADMINS, LOCKS, is_admin
+from service.auth.last_admin import ADMINS, is_admin
 from service.auth.scopes import ACCOUNTS_ADMIN, ROLES, Role, allowed_scopes
 from service.store.audit_records import AuditEvent, AuditTrail
+from service.store.leases import LOCKS
 from tests.accounts import change_account
 from tests.conftest import CALLER_ID, CommandRecorder, client_of
 
