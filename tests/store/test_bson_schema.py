@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
 from pymongo.asynchronous.collection import AsyncCollection
 
+from service.api.dependencies import Services
 from service.documents.base import Part, Record
 from service.documents.batches import CODEC
 from service.documents.json_text import dump_json
@@ -28,7 +29,7 @@ from service.store.database import open_database
 from service.store.repository import new_document
 from service.store.schemas import validate_body
 from tests.bodies import bodies_of
-from tests.conftest import TYPES, Services
+from tests.conftest import TYPES
 
 Document = dict[str, Any]
 
@@ -173,6 +174,7 @@ UNSAID = {
     "value_error": "a validator of the class's own, or an email address that is none for more than its @",
     "date_format": "a date with a time of day, or a moment past the year 9999",
     "time_format": "a moment past the year 9999",
+    "inexact_number": "an integer that no float is equal to, in a field of floats",
     "invalid_key": "a key of free JSON that has $ or . in it",
     "not_storable": "free JSON with a number that is not finite",
 }
