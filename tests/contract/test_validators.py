@@ -38,7 +38,7 @@ async def test_each_type_has_its_validator(services: Services, document_type: Do
         lambda stored: {**stored, "created_at": "today"},
         lambda stored: {**stored, "revision": 1.5},
         lambda stored: {"_id": stored["_id"]},
-        lambda stored: {name: {"$odd": value} for name, value in stored.items()},
+        lambda stored: {name: value if name == "_id" else {"odd": value} for name, value in stored.items()},
     ],
     ids=["unknown field", "id", "time", "revision", "nothing", "objects"],
 )

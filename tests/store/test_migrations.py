@@ -13,7 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from service.documents.registry import DocumentType
 from service.documents.user import User
-from service.store.migrations import Course, MigrationError, Migrator, Step
+from service.store.migrations import Course, Direction, MigrationError, Migrator, Step
 from service.store.repository import new_document
 from service.store.validators import apply_validators, compare_validators
 
@@ -172,9 +172,10 @@ async def test_so_many_are_run_as_were_asked_for(copy: Handle, migrator: Migrato
     for number in range(1, 4):
         (folder / f"{number}.py").write_text('"""Nothing to do."""\n')
 
-    async def names(*course: Any) -> list[str]:
-        steps = await migrator.plan(Course(*course, folder=folder))
-        await migrator.run(Course(*course, folder=folder))
+    async def names(direction: Direction, distance: int | None = None) -> list[str]:
+        course = Course(direction, distance, folder=folder)
+        steps = await migrator.plan(course)
+        await migrator.run(course)
         return [step.name for step in steps if step.is_next]
 
     assert await names("forward", 1) == ["1.py"]
