@@ -27,7 +27,8 @@ from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
 from service.exports import open_exporter
 from service.imports.importer import open_importer
-from service.observability import RequestContextMiddleware, configure_logging
+from service.observability.logs import configure_logging
+from service.observability.requests import RequestContextMiddleware
 from service.settings import Settings
 from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
 from service.store.database import open_database

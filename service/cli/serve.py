@@ -15,7 +15,7 @@ from service.cli.environment import COMMAND_LINE, open_repository, read_settings
 from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, ValidationFailedError
-from service.observability import configure_logging
+from service.observability.logs import configure_logging
 from service.server import LimitedHttpProtocol
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditEvent, AuditTrail

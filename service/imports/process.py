@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from service.imports.job import Job, RunningJob
 from service.imports.preparing import serve_lane
-from service.observability import configure_logging, log
+from service.observability.logs import configure_logging, log
 from service.store.database import open_database
 from service.store.import_records import Import, ImportRecords
 
