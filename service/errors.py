@@ -38,7 +38,8 @@
     ├── ImportKilledError        500  import_killed
     ├── DatabaseUnavailableError 503  database_unavailable
     ├── IssuerUnavailableError   503  issuer_unavailable
-    └── SnapshotUnavailableError 503  snapshot_unavailable
+    ├── SnapshotUnavailableError 503  snapshot_unavailable
+    └── ShuttingDownError        503  shutting_down
 
     StartupError: the service cannot start; its text is the one line that a person reads.
 
@@ -480,6 +481,16 @@ class SnapshotUnavailableError(ServiceError):
 
     status = 503
     code = "snapshot_unavailable"
+
+
+class ShuttingDownError(ServiceError):
+    """The service is shutting down."""
+
+    status = 503
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("Ask another one.")
 
 
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:

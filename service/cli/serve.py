@@ -16,6 +16,7 @@ from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, ValidationFailedError
 from service.observability.logs import configure_logging
+from service.observability.metrics import serve_metrics
 from service.server import LimitedHttpProtocol
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditEvent, AuditTrail
@@ -31,7 +32,7 @@ def serve(
 ) -> None:
     """Run the service, and in development a MongoDB for it."""
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, _leave)  # so that whatever was started is ended; uvicorn has its own while it runs
     listener = _listen(host or settings.host, settings.port if port is None else port)
@@ -53,7 +54,8 @@ def serve(
         explained = f"and explains itself at {complete.address}/docs" if settings.docs else "and its docs are off"
         print(f"Dossier listens on {complete.address}, {explained}")
         print(sign_in, flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        with serve_metrics(complete.metrics_host or complete.host, complete.metrics_port):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _leave(_sign: int, _frame: FrameType | None) -> NoReturn:

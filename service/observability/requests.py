@@ -1,4 +1,4 @@
-"""What each request has around it: an id that goes in, through and out, a line in the log, an answer to what nobody caught."""
+"""What each request has around it: an id, a line in the log, a place in the metrics, an answer to any failure."""
 
 import re
 import secrets
@@ -11,12 +11,13 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from service.errors import InternalError
 from service.observability.logs import log
+from service.observability.metrics import REQUESTS_IN_PROGRESS, observe_request
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContextMiddleware:
-    """Gives each request its id, logs it, and answers for what nobody caught.
+    """Gives each request its id, logs and measures it, and answers for what nobody caught.
 
     Plain ASGI: Starlette's BaseHTTPMiddleware would pass each body through a queue of its own.
     """
@@ -34,14 +35,18 @@ class RequestContextMiddleware:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         started = time.perf_counter()
+        REQUESTS_IN_PROGRESS.inc()
         status: int | None = None
+        size = 0
         is_whole = True
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -56,12 +61,16 @@ class RequestContextMiddleware:
             failure = InternalError("The service failed; its log says more under this request id.")
             await failure.response()(scope, receive, send_with_id)
         finally:
-            route = scope.get("route")
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", None)
+            REQUESTS_IN_PROGRESS.dec()
+            observe_request(scope["method"], route, status, seconds)
             log.info(
                 "request",
                 method=scope["method"],
-                route=getattr(route, "path", None),
+                route=route,
                 status=status,
                 is_whole=is_whole,
-                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                bytes=size,
+                duration_ms=round(seconds * 1000, 1),
             )
