@@ -64,7 +64,7 @@ def _escape(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """What could move a terminal's cursor is shown as Python writes it."""
     for name, value in line.items():
         if isinstance(value, str) and name != "exception" and not value.isprintable():
-            line[name] = repr(value)
+            line[name] = "".join(part if part.isprintable() else repr(part).strip("'") for part in value)
     return line
 
 
