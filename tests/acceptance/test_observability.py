@@ -198,7 +198,7 @@ def test_a_failure_is_reported_without_a_value(watched: Watched) -> None:
 def test_what_is_refused_is_no_failure(watched: Watched) -> None:
     before = len(watched.reports())
 
-    assert watched.service.http.post("/api/v1/fragiles", json={"nam": 1}, headers=watched.headers).status_code == 422
+    assert watched.service.http.post("/api/v1/fragiles", json={"other": 1}, headers=watched.headers).status_code == 422
     assert watched.service.http.get("/nowhere").status_code == 404
     name = {"name": "break it"}
     assert watched.service.http.post("/api/v1/fragiles", json=name, headers=watched.headers).status_code == 500

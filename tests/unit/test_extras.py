@@ -1,6 +1,7 @@
 """What is installed only by those who want it: asked for where it is missing, it stops the start in one line."""
 
 import sys
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -29,7 +30,7 @@ SECRET = SecretStr("a made-up key of 32 bytes and up")
     ids=["traces", "sentry"],
 )
 def test_a_missing_library_stops_the_start_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], module: str, line: str
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], module: str, line: str
 ) -> None:
     monkeypatch.delitem(sys.modules, "service.observability.traces", raising=False)
     monkeypatch.setitem(sys.modules, module, None)

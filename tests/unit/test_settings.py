@@ -138,16 +138,18 @@ def test_a_setting_out_of_its_bounds_stops_the_start(name: str, value: Any) -> N
     assert fault_of(**{name.partition(".")[0]: value}).startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("name", ["secret_key", "metrics_token"])
 @pytest.mark.parametrize("secret", ["x", "x" * 31, "ж" * 15])
-def test_a_short_secret_stops_the_start(secret: str) -> None:
-    assert "DOSSIER_SECRET_KEY has" in fault_of(secret_key=secret)
+def test_a_short_secret_stops_the_start(name: str, secret: str) -> None:
+    assert f"DOSSIER_{name.upper()} has" in fault_of(**{name: secret})
 
 
 @pytest.mark.parametrize("secret", ["x" * 32, "0" * 64, "ab" * 16, "changeme" * 4, "secret" * 6, "password" * 4])
-def test_a_secret_that_can_be_guessed_stops_the_start(secret: str) -> None:
-    fault = fault_of(secret_key=secret)
+@pytest.mark.parametrize("name", ["secret_key", "metrics_token"])
+def test_a_secret_that_can_be_guessed_stops_the_start(name: str, secret: str) -> None:
+    fault = fault_of(**{name: secret})
 
-    assert "DOSSIER_SECRET_KEY can be guessed" in fault
+    assert f"DOSSIER_{name.upper()} can be guessed" in fault
     assert secret not in fault
 
 
