@@ -109,11 +109,10 @@ POOL_IN_USE = Gauge(
     multiprocess_mode="livesum",
     registry=_OWN,
 )
-POOL_WAITING = Gauge(
-    "dossier_mongodb_pool_waiting",
-    "What waits for a connection.",
+POOL_WAITED = Counter(
+    "dossier_mongodb_pool_wait_seconds_total",
+    "Time that was waited for connections; its rate is how many wait on average.",
     ("server",),
-    multiprocess_mode="livesum",
     registry=_OWN,
 )
 POOL_FAILURES = Counter(

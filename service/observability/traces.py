@@ -4,6 +4,7 @@ All of it but whether there are any is said by the standard's own variables: OTE
 """
 
 from importlib.metadata import version
+from threading import Thread
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -19,7 +20,7 @@ from structlog.contextvars import bind_contextvars
 from service.observability.metrics import METHODS
 
 SERVER_FAILED = 500
-END_MILLISECONDS = 2000
+END_SECONDS = 2
 """How long the last spans may take at the end."""
 
 
@@ -38,9 +39,10 @@ class Traces:
         return TraceMiddleware(app, self.tracer)
 
     def close(self) -> None:
-        """Send what waits, for a moment."""
-        self._provider.force_flush(END_MILLISECONDS)
-        self._provider.shutdown()
+        """Send what waits, for a moment. The library would try for half a minute to reach a collector that is gone."""
+        ending = Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(END_SECONDS)
 
 
 class TraceMiddleware:

@@ -32,10 +32,13 @@ from service.observability.metrics import (
     POOL_FAILURES,
     POOL_IN_USE,
     POOL_SIZE,
-    POOL_WAITING,
+    POOL_WAITED,
     PRIMARY_CHANGES,
     PRIMARY_MISSING,
 )
+
+WAIT_SECONDS = 0.001
+"""Whoever gets a connection sooner has not waited."""
 
 Address = tuple[str, int | None]
 
@@ -71,7 +74,6 @@ class PoolMetrics(ConnectionPoolListener):
     def __init__(self) -> None:
         self._size = cache(lambda address: POOL_SIZE.labels(_text(address)))
         self._in_use = cache(lambda address: POOL_IN_USE.labels(_text(address)))
-        self._waiting = cache(lambda address: POOL_WAITING.labels(_text(address)))
 
     def pool_created(self, event: PoolCreatedEvent) -> None:
         """It has no connections yet."""
@@ -97,21 +99,21 @@ class PoolMetrics(ConnectionPoolListener):
         self._size(event.address).dec()
 
     def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
-        """Something wants one."""
-        self._waiting(event.address).inc()
+        """How long it waits, it tells when that is over."""
 
     def connection_check_out_failed(self, event: ConnectionCheckOutFailedEvent) -> None:
-        """And gets none."""
-        self._waiting(event.address).dec()
+        """Something gets none."""
+        POOL_WAITED.labels(_text(event.address)).inc(event.duration or 0)
         POOL_FAILURES.labels(_text(event.address), event.reason).inc()
 
     def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
-        """And has one."""
-        self._waiting(event.address).dec()
+        """Something has one."""
+        if event.duration and event.duration > WAIT_SECONDS:
+            POOL_WAITED.labels(_text(event.address)).inc(event.duration)
         self._in_use(event.address).inc()
 
     def connection_checked_in(self, event: ConnectionCheckedInEvent) -> None:
-        """And has it no longer."""
+        """It is given back."""
         self._in_use(event.address).dec()
 
 
