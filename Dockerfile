@@ -5,7 +5,7 @@ RUN python -m venv /opt/dossier
 COPY pyproject.toml README.md ./
 COPY scripts/constraints.txt scripts/
 COPY service service
-RUN /opt/dossier/bin/pip install --no-cache-dir --constraint scripts/constraints.txt ".[parquet]"
+RUN /opt/dossier/bin/pip install --no-cache-dir --constraint scripts/constraints.txt ".[parquet,traces,sentry]"
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --no-create-home dossier

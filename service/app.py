@@ -2,8 +2,8 @@
 
 import gc
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TypedDict
+from contextlib import ExitStack, asynccontextmanager, closing, nullcontext
+from typing import TYPE_CHECKING, TypedDict
 
 from fastapi import FastAPI
 
@@ -11,6 +11,7 @@ from service.api import accounts, audit, authentication, exports, health, import
 from service.api.dependencies import Services
 from service.api.documents import document_router
 from service.api.limits import BodyDeadlineMiddleware, ConcurrencyLimitMiddleware
+from service.api.metrics import metrics_router
 from service.api.openapi import install_openapi, serve_docs
 from service.api.origins import AllowedHostsMiddleware, CrossOriginMiddleware
 from service.api.rate_limits import RateLimit, RateLimitHeadersMiddleware
@@ -28,17 +29,26 @@ from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, install_handlers
 from service.exports import open_exporter
 from service.imports.importer import open_importer
-from service.observability import RequestContextMiddleware, configure_logging
+from service.observability.extras import extra
+from service.observability.logs import configure_logging
+from service.observability.readiness import Readiness, open_readiness
+from service.observability.requests import RequestContextMiddleware
+from service.observability.sentry import FailureReportMiddleware, FailureReports, open_failure_reports
 from service.settings import Settings
 from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
-from service.store.database import Database, open_database
+from service.store.database import Database, Listener, open_database
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
 from service.store.leases import exclusive
+from service.store.monitoring import CommandMetrics, PoolMetrics, PrimaryMetrics
 from service.store.paging import CursorSigner
 from service.store.preparation import PREPARATION, prepare
 from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
+from service.store.slow_commands import SlowCommandLog
+
+if TYPE_CHECKING:
+    from service.observability.traces import Traces
 
 GARBAGE_THRESHOLDS = (10_000, 20, 20)
 """A page of documents is some thousand new objects; by default each 700 of them would be searched for cycles."""
@@ -70,17 +80,26 @@ def create_app(
     chosen = settings or Settings()
     types = registered_types() if document_types is None else document_types
     scopes = known_scopes(types)
-    configure_logging(chosen.log_level)
+    configure_logging(chosen.log_level, chosen.log_format)
     if chosen.secret_key is None:
         raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
     keys = open_key_ring(chosen.keys_dir, chosen.secret_key.get_secret_value())
     trusted = trusted_authorities(chosen.trusted_issuers or (), chosen.issuer, scopes)
+    traces, reports = _open_traces(chosen), open_failure_reports(chosen)
+    listeners = _listeners(chosen, traces)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
-        async with _open_services(chosen, types, keys, trusted, is_prepared=is_prepared) as services:
-            _settle_memory()
-            yield {"services": services}
+        with ExitStack() as open_until_end:
+            for sender in (traces, reports):
+                open_until_end.enter_context(nullcontext() if sender is None else closing(sender))
+            readiness = open_until_end.enter_context(open_readiness())
+            async with (
+                _open_database(chosen, types, listeners, is_prepared=is_prepared) as database,
+                _open_services(chosen, types, keys, trusted, readiness, database) as services,
+            ):
+                _settle_memory()
+                yield {"services": services}
 
     app = FastAPI(
         title="Dossier",
@@ -92,9 +111,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    _add_middleware(app, chosen)
+    _add_middleware(app, chosen, traces, reports)
     install_handlers(app)
     _add_routes(app, types)
+    if chosen.metrics_token is not None:
+        app.include_router(metrics_router(chosen.metrics_token.get_secret_value()))
     install_openapi(
         app,
         types,
@@ -107,20 +128,39 @@ def create_app(
     return app
 
 
+def _open_traces(settings: Settings) -> "Traces | None":
+    """Those that the settings ask for. Raises StartupError."""
+    if not settings.traces:
+        return None
+    with extra("traces", "DOSSIER_TRACES"):
+        from service.observability.traces import Traces  # noqa: PLC0415 - an extra, and slow to load
+    return Traces()
+
+
+def _listeners(settings: Settings, traces: "Traces | None") -> list[Listener]:
+    """Who hears of what the driver does."""
+    slow_commands = SlowCommandLog(settings.slow_command_seconds)
+    listeners: list[Listener] = [CommandMetrics(), PoolMetrics(), PrimaryMetrics(), slow_commands]
+    if traces is not None:
+        from service.store.command_spans import CommandSpans  # noqa: PLC0415 - likewise
+
+        listeners.append(CommandSpans(traces.tracer))
+    return listeners
+
+
 @asynccontextmanager
-async def _open_services(
+async def _open_services(  # noqa: PLR0913, PLR0917 - all parts
     settings: Settings,
     types: Sequence[DocumentType],
     keys: KeyRing,
     trusted: Sequence[Authority],
-    *,
-    is_prepared: bool,
+    readiness: Readiness,
+    database: Database,
 ) -> AsyncIterator[Services]:
     """All parts, as long as the service runs."""
     assert settings.secret_key is not None
     secret_key, seconds = settings.secret_key.get_secret_value(), settings.operation_timeout_seconds
     async with (
-        _open_database(settings, types, is_prepared=is_prepared) as database,
         open_exporter(settings) as exporter,  # which end first, while there is a database to write that to
         open_importer(settings) as importer,
     ):
@@ -155,16 +195,17 @@ async def _open_services(
             audit=trail,
             exporter=exporter,
             importer=importer,
+            readiness=readiness,
         )
 
 
 @asynccontextmanager
 async def _open_database(
-    settings: Settings, types: Sequence[DocumentType], *, is_prepared: bool
+    settings: Settings, types: Sequence[DocumentType], listeners: Sequence[Listener], *, is_prepared: bool
 ) -> AsyncIterator[Database]:
     """The database, made ready if nobody has done that."""
     classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
-    async with open_database(settings, classes, creates_indexes=False) as database:
+    async with open_database(settings, classes, creates_indexes=False, listeners=listeners) as database:
         if not is_prepared:
             async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
                 await prepare(database, types, OWN_CLASSES)
@@ -180,7 +221,7 @@ def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:
         app.include_router(router)
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, traces: "Traces | None", reports: FailureReports | None) -> None:
     """What each request goes through, from the inside out; what is not asked for is not on the way."""
     app.add_middleware(
         BodyDeadlineMiddleware,
@@ -190,6 +231,10 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(ConcurrencyLimitMiddleware, limit=settings.limit_concurrency)
     if settings.allowed_hosts:
         app.add_middleware(AllowedHostsMiddleware, hosts=settings.allowed_hosts)
+    if reports is not None:
+        app.add_middleware(FailureReportMiddleware, reports=reports)
+    if traces is not None:
+        app.add_middleware(traces.middleware)
     app.add_middleware(RequestContextMiddleware)
     if settings.rate_limit_per_minute:
         app.add_middleware(RateLimitHeadersMiddleware)

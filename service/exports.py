@@ -13,6 +13,7 @@ from anyio import to_thread
 from service.documents.base import now
 from service.documents.views import View
 from service.errors import DatabaseUnavailableError, Fault, InvalidQueryError, TooManyExportsError
+from service.observability.metrics import EXPORT_BYTES, EXPORT_ROWS, EXPORTS, EXPORTS_RUNNING
 from service.settings import Settings
 from service.store.export_records import Export, ExportRecords, ExportState
 from service.store.query import QueryString, Selection
@@ -115,7 +116,8 @@ class Exporter:
         self._running += 1
         self._idle.clear()
         try:
-            yield
+            with EXPORTS_RUNNING.track_inprogress():
+                yield
         finally:
             self._running -= 1
             if not self._running:
@@ -137,7 +139,7 @@ class Exporter:
             async with aclosing(stream) as batches:
                 first = await anext(batches, b"")
                 export.record = await self._record(query, asker)
-                async with self._early_end_noted(export):
+                async with self._end_noted(export):
                     yield b""  # to `start`
                     # What may be the last bytes waits, as they leave only once the record says `complete`.
                     waiting = await to_thread.run_sync(assembly.start)
@@ -167,15 +169,22 @@ class Exporter:
                     noted_at = monotonic()
 
     @asynccontextmanager
-    async def _early_end_noted(self, export: RunningExport) -> AsyncGenerator[None]:
-        """Write down what became of an export that does not get to its end."""
+    async def _end_noted(self, export: RunningExport) -> AsyncGenerator[None]:
+        """Measure an export, and write down what became of one that does not get to its end."""
+        started = monotonic()
+        state: ExportState = "complete"
         try:
             yield
         except BaseException as error:
-            state: ExportState = "abandoned" if isinstance(error, GeneratorExit) else "failed"
+            state = "abandoned" if isinstance(error, GeneratorExit) else "failed"
             with suppress(DatabaseUnavailableError):  # which may be why
                 await self._records.end(export.record, state, **_counts(export.assembly))
             raise
+        finally:
+            kind = (export.record.type, export.record.format)
+            EXPORTS.labels(*kind, state).observe(monotonic() - started)
+            EXPORT_ROWS.labels(*kind).inc(export.rows)
+            EXPORT_BYTES.labels(*kind).inc(export.assembly.size)
 
     async def _record(self, query: ExportQuery, asker: Asker) -> Export:
         spec = query.spec

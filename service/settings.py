@@ -47,6 +47,15 @@ def _check_scope_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_secret(name: str, secret: SecretStr | None) -> None:
+    """Raises ValueError for one that can be guessed."""
+    text = secret.get_secret_value().encode() if secret else None
+    if text is not None and len(text) < MIN_SECRET_BYTES:
+        raise ValueError(f"{name} has {len(text)} bytes, {MIN_SECRET_BYTES} are needed: try `openssl rand -hex 32`")
+    if text is not None and len(set(text)) < MIN_DISTINCT_BYTES:
+        raise ValueError(f"{name} can be guessed: try `openssl rand -hex 32`")
+
+
 def _check_username(username: str) -> str:
     if username == DEFAULT_CLIENT:
         raise ValueError(f"must not be {DEFAULT_CLIENT}, which stands for clients without a name")
@@ -279,6 +288,27 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important line that is logged."""
 
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """How lines look; auto: text on a terminal, else JSON."""
+
+    slow_command_seconds: float = Field(default=0.2, ge=0, le=3600)
+    """A command to MongoDB that takes longer is logged, without values."""
+
+    metrics_token: SecretStr | None = None
+    """The bearer token with which `/metrics` can be read, at least 32 bytes; unset: there is no such address."""
+
+    metrics_host: str | None = None
+    """Address to serve metrics on to whoever reaches it; unset: that of the service."""
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of its own for metrics, without a token; 0 takes a free one; unset: none."""
+
+    traces: bool = False
+    """Whether spans are sent by OpenTelemetry, as the OTEL_ variables of its SDK say; needs the extra `traces`."""
+
+    sentry_dsn: SecretStr | None = None
+    """Where failures of the service are reported; needs the extra `sentry`; unset: nowhere."""
+
     @property
     def address(self) -> str:
         """Where it listens."""
@@ -313,13 +343,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _nothing_made_up_in_production(self) -> Self:
-        secret = self.secret_key.get_secret_value().encode() if self.secret_key else None
-        if secret is not None and len(secret) < MIN_SECRET_BYTES:
-            raise ValueError(
-                f"DOSSIER_SECRET_KEY has {len(secret)} bytes, {MIN_SECRET_BYTES} are needed: try `openssl rand -hex 32`"
-            )
-        if secret is not None and len(set(secret)) < MIN_DISTINCT_BYTES:
-            raise ValueError("DOSSIER_SECRET_KEY can be guessed: try `openssl rand -hex 32`")
+        _check_secret("DOSSIER_SECRET_KEY", self.secret_key)
+        _check_secret("DOSSIER_METRICS_TOKEN", self.metrics_token)
         if self.admin_password is not None:
             length = len(normalised_password(self.admin_password.get_secret_value()))
             if not MIN_PASSWORD_LENGTH <= length <= MAX_PASSWORD_LENGTH:
@@ -328,7 +353,7 @@ class Settings(BaseSettings):
                     f" {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} are needed"
                 )
         if self.environment == "production":
-            if secret is None:
+            if self.secret_key is None:
                 raise ValueError("DOSSIER_SECRET_KEY is needed in production: try `openssl rand -hex 32`")
             if self.mongodb_uri is None:
                 raise ValueError("DOSSIER_MONGODB_URI is needed in production: no embedded MongoDB is started there")

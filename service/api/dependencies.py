@@ -20,6 +20,7 @@ from service.auth.tokens import Caller, TokenSigner, TokenVerifier
 from service.errors import AuthenticationError, InsufficientScopeError
 from service.exports import Exporter
 from service.imports.importer import Importer
+from service.observability.readiness import Readiness
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditTrail
 from service.store.database import Database
@@ -54,6 +55,7 @@ class Services:
     audit: AuditTrail
     throttle: SignInThrottle
     rate_limit: RateLimit | None
+    readiness: Readiness
 
 
 def services_of(request: Request) -> Services:
@@ -116,7 +118,7 @@ class Authorize(OAuth2):
         if scheme.lower() != "bearer":
             raise AuthenticationError(f"Get one at {TOKEN_PATH}.", headers={"WWW-Authenticate": CHALLENGE})
         caller = await services.standing.check(await services.verifier.verify(token.strip(" ")))
-        bind_contextvars(account=caller.username)
+        bind_contextvars(account=caller.username, client=caller.client_id, session=caller.session_id)
         if services.rate_limit is not None:
             await services.rate_limit.take(request, caller.account_id)
         missing = [scope for scope in security_scopes.scopes if scope not in caller.scopes]

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 
 from service.api.bodies import JSON
 from service.api.dependencies import ServicesDependency
-from service.errors import DatabaseUnavailableError, problems
+from service.errors import DatabaseUnavailableError, ShuttingDownError, problems
 
 READY_SECONDS = 1.5
 """Shorter than the 2 s that a load balancer waits."""
@@ -25,10 +25,15 @@ async def get_health() -> Response:
     "/health/ready",
     operation_id="get_readiness",
     summary="It can work",
-    responses={200: {"description": "Yes"} | STATUS, **problems(DatabaseUnavailableError)},
+    responses={200: {"description": "Yes"} | STATUS, **problems(DatabaseUnavailableError, ShuttingDownError)},
 )
 async def get_readiness(services: ServicesDependency) -> Response:
-    """Ready: a primary answers. Raises DatabaseUnavailableError."""
+    """Ready: a primary answers, and nobody has told this process to end.
+
+    Raises DatabaseUnavailableError and ShuttingDownError.
+    """
+    if services.readiness.is_closing:
+        raise ShuttingDownError
     if not await services.database.has_primary(READY_SECONDS):
         raise DatabaseUnavailableError("No primary answers.")
     return Response(orjson.dumps({"status": "ready"}), media_type=JSON)

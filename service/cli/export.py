@@ -20,7 +20,7 @@ from service.cli.output import check_place, chosen_format, draft_of
 from service.cli.sources import from_database, from_service
 from service.cli.terminal import heed_every_signal
 from service.exports import read_export_query
-from service.observability import configure_logging
+from service.observability.logs import configure_logging
 from service.transfer.formats import FORMATS
 
 Source = AbstractContextManager[AbstractAsyncContextManager[Incoming]]

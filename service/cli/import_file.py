@@ -20,7 +20,7 @@ from service.cli.progress import Update, progress_shown
 from service.cli.terminal import CommandError, heed_every_signal, in_one_line, printable
 from service.imports.importer import Upload
 from service.imports.query import MODES, ON_ERROR, read_import_query
-from service.observability import configure_logging
+from service.observability.logs import configure_logging
 from service.transfer.encoding import DELIMITERS
 from service.transfer.file_kinds import kind_of, named_kind
 

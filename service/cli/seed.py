@@ -12,7 +12,7 @@ from service.cli.progress import Update, progress_bar
 from service.cli.terminal import CommandError, heed_every_signal, in_one_line, stop_if_interrupted
 from service.documents.registry import DocumentType, registered_types
 from service.errors import DuplicateValueError
-from service.observability import configure_logging
+from service.observability.logs import configure_logging
 from service.samples import Sampler
 from service.settings import Settings
 from service.store.database import open_database

@@ -15,7 +15,8 @@ from service.cli.environment import COMMAND_LINE, open_repository, read_settings
 from service.cli.seed import add_samples
 from service.documents.registry import DocumentType, registered_types
 from service.errors import StartupError, ValidationFailedError
-from service.observability import configure_logging
+from service.observability.logs import configure_logging
+from service.observability.metrics import FOLDER_VARIABLE, serve_metrics
 from service.server.process import allow_many_connections, leave_on_signals, run_server, run_until_signal
 from service.server.workers import supervise
 from service.settings import Settings
@@ -42,7 +43,7 @@ def serve(
     """Run the service, and in development a MongoDB for it."""
     given = {"host": host, "port": port, "workers": workers, "limit_concurrency": limit_concurrency}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     leave_on_signals()
     allow_many_connections()
     listener = _listen(settings.host, settings.port)
@@ -56,16 +57,17 @@ def serve(
             print(f"Dossier listens on {complete.address}, {explained}")
             print(sign_in, flush=True)
 
-        if settings.workers == 1:
-            run_server(app, complete, listener, introduce)
-        else:
-            _run_workers(complete, listener, introduce)
+        with serve_metrics(complete.metrics_host or complete.host, complete.metrics_port):
+            if complete.workers == 1:
+                run_server(app, complete, listener, introduce)
+            else:
+                _run_workers(complete, listener, introduce)
 
 
 def _run_workers(settings: Settings, listener: socket.socket, have_started: Callable[[], None]) -> None:
     """Have several processes serve, which keep their metrics in one folder, so that each can tell those of all."""
     with tempfile.TemporaryDirectory(prefix="dossier-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ[FOLDER_VARIABLE] = folder
         supervise(
             settings.workers,
             partial(_serve, settings),

@@ -7,14 +7,16 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from time import monotonic
 
 from bson import ObjectId
 
 from service.documents.registry import DocumentType
 from service.errors import DatabaseUnavailableError, ImportKilledError, TooManyImportsError
-from service.imports.job import Job
+from service.imports.job import Ended, Job
 from service.imports.process import run_in_process
 from service.imports.query import ImportQuery
+from service.observability.metrics import IMPORT_BYTES, IMPORT_ROWS, IMPORTS, IMPORTS_RUNNING
 from service.settings import Settings
 from service.store.import_records import LEASE_SECONDS, ImportRecords
 from service.transfer.file_kinds import FileKind
@@ -61,7 +63,8 @@ class Importer:
         self._count += 1
         self._idle.clear()
         try:
-            yield
+            with IMPORTS_RUNNING.track_inprogress():
+                yield
         finally:
             self._count -= 1
             if not self._count:
@@ -116,20 +119,22 @@ class Importer:
                 started.key,
                 started.seed,
             )
-            await self._do(job, begun, lane_count=LANES if upload.size > SMALL_BYTES else 0)
+            await self._do(job, upload.size, begun)
         return started.key, started.is_replay
 
     async def failed_table(self, key: ObjectId) -> tuple[str, int]:
         """The failed rows of an import as CSV, with a column that says why."""
         return await self._records.table(key)
 
-    async def _do(self, job: Job, begun: Callable[[ObjectId], Awaitable[None]], *, lane_count: int) -> None:
-        has_ended = False
+    async def _do(self, job: Job, size: int, begun: Callable[[ObjectId], Awaitable[None]]) -> None:
+        started = monotonic()
+        ended: Ended | None = None
         try:
             await begun(job.record)
-            has_ended = await run_in_process(job, lane_count, self._running)
+            ended = await run_in_process(job, LANES if size > SMALL_BYTES else 0, self._running)
         finally:
-            if not has_ended:
+            _measure(job, size, ended or Ended("failed", {}), monotonic() - started)
+            if ended is None:
                 with suppress(DatabaseUnavailableError):
                     await self._records.end(job.record, "failed", problem=ImportKilledError().members())
 
@@ -138,6 +143,18 @@ class Importer:
         for process in self._running:
             process.kill()
         await self._idle.wait()
+
+
+def _measure(job: Job, size: int, ended: Ended, seconds: float) -> None:
+    """Count an import. The rows of a dry run are none, as nothing became of them."""
+    kind = (DocumentType(job.document_class).name, job.kind)
+    is_dry = job.query.is_dry_run
+    IMPORTS.labels(*kind, str(is_dry).lower(), ended.state).observe(seconds)
+    if not is_dry:
+        IMPORT_BYTES.labels(*kind).inc(size)
+        for fate, count in ended.counts.items():
+            if fate != "rows":
+                IMPORT_ROWS.labels(*kind, fate).inc(count)
 
 
 @asynccontextmanager

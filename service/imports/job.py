@@ -49,6 +49,15 @@ class Job:
     seed: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of an import."""
+
+    state: ImportState
+    counts: Mapping[str, int]
+    """As its report has them; of one that did not get to its rows, none."""
+
+
 class RunningJob:
     """An import on its way."""
 
@@ -65,7 +74,7 @@ class RunningJob:
         """What is known so far."""
         return self._import.report.counts() if self._import else {}
 
-    async def do(self) -> None:
+    async def do(self) -> Ended:
         """Import the file and write down what became of it. Raises what was not foreseen."""
         job, started = self._job, monotonic()
         state: ImportState = "failed"
@@ -81,6 +90,7 @@ class RunningJob:
                 problem=problem and problem.members(),
                 seconds=round(monotonic() - started, 3),
             )
+        return Ended(state, self.counts)
 
     async def _do(self) -> tuple[ImportState, ServiceError | None]:
         job = self._job

@@ -17,12 +17,15 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 
 from anyio import to_thread
+from structlog.contextvars import bind_contextvars
 
-from service.imports.job import Job, RunningJob
+from service.imports.job import Ended, Job, RunningJob
 from service.imports.preparing import serve_lane
-from service.observability import configure_logging, log
+from service.observability.logs import configure_logging, log
+from service.observability.sentry import open_failure_reports
 from service.store.database import open_database
 from service.store.import_records import Import, ImportRecords
+from service.store.slow_commands import SlowCommandLog
 
 NICENESS = 15
 """Requests come before files, and MongoDB, for which all of them wait."""
@@ -34,8 +37,8 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 
 
-async def run_in_process(job: Job, lane_count: int, running: set[BaseProcess]) -> bool:
-    """Do a job in a process of its own, which is among the running ones meanwhile; whether it came to its end.
+async def run_in_process(job: Job, lane_count: int, running: set[BaseProcess]) -> Ended | None:
+    """Do a job in a process of its own, which is among the running ones meanwhile; None if that was killed.
 
     So many others prepare documents for it, and end with it. All are killed where this is cancelled.
     """
@@ -48,7 +51,7 @@ async def run_in_process(job: Job, lane_count: int, running: set[BaseProcess]) -
     try:
         await asyncio.shield(starting)
         running.update(processes)
-        return await to_thread.run_sync(_has_ended, receiver)
+        return await to_thread.run_sync(_wait_for_end, receiver)
     except asyncio.CancelledError:
         await asyncio.wait([starting])  # before that there is nothing to kill
         for one in processes:
@@ -81,14 +84,14 @@ def _join(processes: Sequence[BaseProcess]) -> None:
             one.join()
 
 
-def _has_ended(receiver: Connection) -> bool:
-    """Whether the process says that it is done, or is gone without a word."""
+def _wait_for_end(receiver: Connection) -> Ended | None:
+    """What the process says when it is done; None if it is gone without a word."""
     with receiver:
         try:
-            receiver.recv()
+            ended: Ended = receiver.recv()
         except EOFError:
-            return False
-    return True
+            return None
+    return ended
 
 
 def _settle() -> None:
@@ -114,20 +117,25 @@ async def _serve(job: Job, connection: Connection) -> None:
 
 def _main(job: Job, sender: Connection, lanes: Sequence[Connection]) -> None:
     _settle()
-    configure_logging(job.settings.log_level)
+    configure_logging(job.settings.log_level, job.settings.log_format)
+    bind_contextvars(import_id=str(job.record))
     try:
-        asyncio.run(_do(job, lanes))
-    except Exception:  # noqa: BLE001 - whatever it is, the record says that it failed, and the log why
-        log.exception("import_failed", import_id=str(job.record))
+        ended = asyncio.run(_do(job, lanes))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the record says that it failed, and the log why
+        log.exception("import_failed")
+        if reports := open_failure_reports(job.settings):
+            reports.report(error, import_id=str(job.record))
+            reports.close()
     else:
-        sender.send("done")
+        sender.send(ended)
 
 
-async def _do(job: Job, lanes: Sequence[Connection]) -> None:
+async def _do(job: Job, lanes: Sequence[Connection]) -> Ended:
     settings = job.settings
     records = ImportRecords(settings.import_record_days, settings.operation_timeout_seconds)
-    async with open_database(settings, [job.document_class, Import], creates_indexes=False):
-        await RunningJob(job, records, lanes).do()
+    listeners = [SlowCommandLog(settings.slow_command_seconds)]
+    async with open_database(settings, [job.document_class, Import], creates_indexes=False, listeners=listeners):
+        return await RunningJob(job, records, lanes).do()
 
 
 def _end_with_parent() -> None:

@@ -15,12 +15,11 @@ from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 
 from service.errors import ServiceError, StartupError
+from service.observability.readiness import SIGNALS
 from service.server.protocol import LimitedHttpProtocol
 from service.settings import Settings
 
 T = TypeVar("T")
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 ABANDON_SECONDS = 2
 """How long a start that is under way may still take after a signal: longer than one that has all it needs."""

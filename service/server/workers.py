@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from time import monotonic
 
 from service.errors import ServiceError, StartupError
-from service.observability import log
+from service.observability.logs import log
 from service.server.process import ignore_signals, leave_on_signals
 
 END_SECONDS = 20

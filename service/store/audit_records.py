@@ -12,6 +12,7 @@ from pymongo import ASCENDING, IndexModel
 from service.documents.base import Record, index, now
 from service.documents.registry import DocumentType
 from service.errors import ServiceError
+from service.observability.metrics import AUDIT_EVENTS
 from service.store.failures import operation
 
 Action = Literal[
@@ -92,6 +93,7 @@ class AuditTrail:
 
         What cannot be written is logged whole instead: it has been done, and its caller should hear of that.
         """
+        AUDIT_EVENTS.labels(action, outcome, values.get("reason") or "").inc()
         moment = now()
         event = AuditEvent(
             id=PydanticObjectId(),

@@ -11,10 +11,13 @@ from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.monitoring import CommandListener, ConnectionPoolListener, ServerHeartbeatListener
 
 from service.documents.batches import CODEC
 from service.errors import StartupError
 from service.settings import Settings
+
+Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
 
 START_SECONDS = 30
 """How long a start waits for a primary: a set that starts together with the service elects one in this time."""
@@ -38,12 +41,16 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings, document_classes: Sequence[type[Document]], *, creates_indexes: bool = True
+    settings: Settings,
+    document_classes: Sequence[type[Document]],
+    *,
+    creates_indexes: bool = True,
+    listeners: Sequence[Listener] = (),
 ) -> AsyncIterator[Database]:
-    """Connect, and create what indexes are missing. Raises StartupError."""
+    """Connect, and create missing indexes; the driver tells its listeners what it does. Raises StartupError."""
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
-    async with _connect(settings.mongodb_uri.get_secret_value(), settings) as client:
+    async with _connect(settings.mongodb_uri.get_secret_value(), settings, listeners) as client:
         database = client.get_database(settings.mongodb_database, codec_options=CODEC)
         with startup_errors(client), pymongo.timeout(START_SECONDS):
             await init_beanie(
@@ -65,13 +72,14 @@ def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
         raise StartupError(f"MongoDB does not answer at {addresses}, see DOSSIER_MONGODB_URI") from error
 
 
-def _connect(uri: str, settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
+def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> AsyncMongoClient[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # with which the driver lets a wrong option pass
         try:
             return AsyncMongoClient(
                 uri,
                 appname="dossier",
+                event_listeners=list(listeners),
                 w="majority",
                 readConcernLevel="majority",
                 retryReads=True,

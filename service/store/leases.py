@@ -12,7 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from service.errors import DatabaseUnavailableError
-from service.observability import log
+from service.observability.logs import log
 from service.store.failures import operation
 
 LOCKS = "locks"

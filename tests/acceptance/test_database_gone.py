@@ -83,7 +83,7 @@ def assert_unavailable(answered: dict[str, httpx.Response | None]) -> None:
 
 def assert_live_but_not_ready(service: Service) -> None:
     assert httpx.get(f"{service.address}/health", timeout=2).status_code == 200
-    ready = httpx.get(f"{service.address}/health/ready", timeout=3)
+    ready = httpx.get(f"{service.address}/health/ready", timeout=2)  # as long as a load balancer waits
     assert ready.status_code == 503
     assert ready.headers["content-type"] == "application/problem+json"
     assert ready.json()["code"] == "database_unavailable"

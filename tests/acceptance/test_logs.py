@@ -3,6 +3,8 @@
 import json
 import socket
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 from pymongo import MongoClient
 
 from tests.acceptance.process import PASSWORD, TOKEN_PATH, Home, Service, until
+from tests.acceptance.receiver import Receiver, open_receiver
 
 
 def logged(service: Service, request_id: str) -> list[dict[str, Any]]:
@@ -104,8 +107,32 @@ def test_an_id_cannot_bring_a_header_along(service: Service, ending: bytes) -> N
     assert "evil" not in service.stderr
 
 
-def test_no_secret_is_written_anywhere(home: Home) -> None:
-    service = home.launch(log_level="debug")
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where spans and reports of failures go."""
+    with open_receiver() as receiver:
+        yield receiver
+
+
+def test_no_secret_is_written_anywhere(tmp_path: Path, receiver: Receiver) -> None:
+    endpoint = f"http://{receiver.authority}"
+    home = Home(tmp_path, startup=f"import os; os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = {endpoint!r}")
+    try:
+        assert_no_secret_is_written(home, receiver)
+    finally:
+        home.close()
+
+
+def assert_no_secret_is_written(home: Home, receiver: Receiver) -> None:
+    metrics_token = "a canary in the token of the metrics"
+    service = home.launch(
+        log_level="debug",
+        slow_command_seconds=0,
+        metrics_token=metrics_token,
+        metrics_port=0,
+        traces="true",
+        sentry_dsn=f"http://key@{receiver.authority}/7",
+    )
     service.wait_until_ready()
     password = service.password
     assert password is not None
@@ -137,6 +164,9 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
         service.http.get("/api/v1/users/export/csv", headers={"Authorization": f"Bearer {token}", "X-Api-Key": wrong}),
         service.http.get(f"/nowhere/{token}"),
     ]
+    metrics = service.http.get("/metrics", headers={"Authorization": f"Bearer {metrics_token}"})
+    assert metrics.status_code == 200
+    assert service.http.get("/metrics", headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
     changed = home.run("accounts", "password", "admin", given=f"{PASSWORD}\n")
     assert changed.returncode == 0, changed.stderr
     with MongoClient[dict[str, Any]](home.mongodb_uri) as client:
@@ -144,6 +174,8 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
         noted = str([list(client["dossier"][name].find()) for name in ("audit", "quotas")])
     logged(service, answers[-1].headers["x-request-id"])
     assert service.end() == 0
+    assert "slow command" in service.stderr
+    assert receiver.bodies("/v1/traces")
 
     statuses = [answer.status_code for answer in answers]
     assert statuses[:9] == [400, 400, 400, 400, 200, 401, 401, 422, 201]
@@ -156,12 +188,13 @@ def test_no_secret_is_written_anywhere(home: Home) -> None:
         "a forged token": forged,
         "a wrong password": wrong,
         "the new password": PASSWORD,
+        "the token for metrics": metrics_token,
         "the secret key": (home.data_dir / "secret_key").read_text().strip(),
         "the password's hash": account["password_hash"],
         "the MongoDB log's copy": "$argon2id$",
     }
     assert "'export'" in noted
     assert "sign-in" in noted
-    written = service.stdout + service.stderr + changed.stdout + changed.stderr + noted
+    written = service.stdout + service.stderr + changed.stdout + changed.stderr + noted + metrics.text + receiver.text
     assert [name for name, secret in secrets.items() if secret in written] == []
     assert written.count(password) == 1, "once, on the line that says how to sign in"

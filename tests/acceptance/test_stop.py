@@ -3,6 +3,7 @@
 import signal
 import socket
 
+import httpx
 import pytest
 
 from tests.acceptance.process import Home, Service, command_line, until
@@ -34,6 +35,21 @@ def test_a_signal_ends_the_service_and_its_mongod(home: Home, sign: signal.Signa
 
     assert home.mongods == []
     assert "Traceback" not in service.stderr
+
+
+def test_a_service_that_was_told_to_end_is_not_ready(home: Home) -> None:
+    service = home.start()
+    with socket.create_connection((httpx.URL(service.address).host, httpx.URL(service.address).port), 10) as connection:
+        # It is asleep when both the signal and a request come, and so cannot have closed the connection before.
+        service.send(signal.SIGSTOP)
+        service.send(signal.SIGTERM)
+        connection.sendall(b"GET /health/ready HTTP/1.1\r\nHost: dossier\r\n\r\n")
+        service.send(signal.SIGCONT)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"shutting_down"' in answer
+    assert service.wait() == 0
 
 
 def test_a_signal_during_the_start_leaves_no_mongod(home: Home) -> None:

@@ -26,9 +26,11 @@ from service.auth.accounts import Account
 from service.documents.user import User
 from service.imports import importer
 from service.imports.importer import Importer
+from service.imports.job import Ended
 from service.store import import_records
 from service.store.import_records import Import, ImportRecords
 from tests.conftest import CALLER_ID, client_of
+from tests.metrics import value_of
 
 USERS = "/api/v1/users"
 IMPORT = f"{USERS}/import"
@@ -751,13 +753,15 @@ async def test_a_file_whose_import_died_goes_on_where_that_ended(
 
 
 @pytest.mark.parametrize(
-    ("has_ended", "state", "code"), [(True, "running", "internal_error"), (False, "failed", "import_killed")]
+    ("ended", "state", "code"),
+    [(Ended("complete", {}), "running", "internal_error"), (None, "failed", "import_killed")],
+    ids=["it says that it has ended", "it says nothing"],
 )
 async def test_an_import_of_which_nothing_is_known_is_no_success(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, state: str, code: str, *, has_ended: bool
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, ended: Ended | None, state: str, code: str
 ) -> None:
-    async def vanish(*_arguments: object) -> bool:
-        return has_ended
+    async def vanish(*_arguments: object) -> Ended | None:
+        return ended
 
     monkeypatch.setattr(importer, "run_in_process", vanish)
 
@@ -987,3 +991,22 @@ async def test_a_file_on_its_way_has_no_name_that_a_kill_could_leave(
 
     assert response.status_code == 200, response.text
     assert named == [False] * 3
+
+
+async def test_an_import_is_counted_with_what_became_of_its_rows(client: httpx.AsyncClient) -> None:
+    kind = {"type": "users", "format": "csv"}
+    fates = ("created", "failed")
+    before = [value_of("dossier_import_rows_total", **kind, fate=fate) for fate in fates]
+    content = "name,email\nAda,ada@example.org\nGrace,grace@example.org\nBad,no address\n"
+
+    for parameters in ({"on_error": "skip"}, {"dry_run": "true"}):
+        response = await client.post(
+            "/api/v1/users/import", params=parameters, content=content, headers={"Content-Type": "text/csv"}
+        )
+        assert response.status_code == 200, response.text
+
+    after = [value_of("dossier_import_rows_total", **kind, fate=fate) for fate in fates]
+    assert [now - was for now, was in zip(after, before, strict=True)] == [2, 1]
+    for dry_run in ("true", "false"):
+        assert value_of("dossier_import_duration_seconds_count", **kind, dry_run=dry_run, state="complete") >= 1
+    assert value_of("dossier_imports_running") == 0

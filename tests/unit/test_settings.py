@@ -56,6 +56,12 @@ def test_nothing_has_to_be_set_for_a_first_try() -> None:
         ("QUERY_TIME_LIMIT_SECONDS", "0.5", 0.5),
         ("MAX_BODY_BYTES", "2048", 2048),
         ("LOG_LEVEL", "debug", "debug"),
+        ("LOG_FORMAT", "text", "text"),
+        ("SLOW_COMMAND_SECONDS", "0", 0),
+        ("METRICS_TOKEN", SECRET, SecretStr(SECRET)),
+        ("METRICS_HOST", "10.0.0.1", "10.0.0.1"),
+        ("METRICS_PORT", "9100", 9100),
+        ("TRACES", "true", True),
         ("DOCS", "false", False),
         ("TRUSTED_PROXIES", "127.0.0.1, fd00::/8", (IPv4Network("127.0.0.1"), IPv6Network("fd00::/8"))),
         ("ALLOWED_HOSTS", "db.example.org,[::1]", ("db.example.org", "[::1]")),
@@ -132,16 +138,18 @@ def test_a_setting_out_of_its_bounds_stops_the_start(name: str, value: Any) -> N
     assert fault_of(**{name.partition(".")[0]: value}).startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("name", ["secret_key", "metrics_token"])
 @pytest.mark.parametrize("secret", ["x", "x" * 31, "ж" * 15])
-def test_a_short_secret_stops_the_start(secret: str) -> None:
-    assert "DOSSIER_SECRET_KEY has" in fault_of(secret_key=secret)
+def test_a_short_secret_stops_the_start(name: str, secret: str) -> None:
+    assert f"DOSSIER_{name.upper()} has" in fault_of(**{name: secret})
 
 
 @pytest.mark.parametrize("secret", ["x" * 32, "0" * 64, "ab" * 16, "changeme" * 4, "secret" * 6, "password" * 4])
-def test_a_secret_that_can_be_guessed_stops_the_start(secret: str) -> None:
-    fault = fault_of(secret_key=secret)
+@pytest.mark.parametrize("name", ["secret_key", "metrics_token"])
+def test_a_secret_that_can_be_guessed_stops_the_start(name: str, secret: str) -> None:
+    fault = fault_of(**{name: secret})
 
-    assert "DOSSIER_SECRET_KEY can be guessed" in fault
+    assert f"DOSSIER_{name.upper()} can be guessed" in fault
     assert secret not in fault
 
 

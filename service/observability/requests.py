@@ -1,73 +1,24 @@
-"""What ops see: one JSON line for each request, and a request id that goes in, through and out."""
+"""What each request has around it: an id, a line in the log, a place in the metrics, an answer to any failure."""
 
 import asyncio
-import logging
 import re
 import secrets
-import sys
 import time
-from typing import Any
 
-import orjson
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from service.errors import InternalError, ShuttingDownError
+from service.observability.logs import log
+from service.observability.metrics import REQUESTS_IN_PROGRESS, observe_request
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-log: FilteringBoundLogger = structlog.get_logger()
-
-
-def configure_logging(level: str) -> None:
-    """JSON lines on standard error, from our loggers and the libraries' alike.
-
-    Ours are written directly: the way through the standard library's handlers takes four times as long.
-    """
-    least = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, _add_logger_name, structlog.processors.JSONRenderer(_to_json)],
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-        wrapper_class=structlog.make_filtering_bound_logger(least),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(lambda line, **_: _to_json(line).decode()),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(least)
-    for noisy in ("pymongo", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(least, logging.INFO))
-
-
-def _add_logger_name(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    line["logger"] = "service"
-    return line
-
-
-def _to_json(line: Any, **_options: Any) -> bytes:
-    return orjson.dumps(line, str)
-
 
 class RequestContextMiddleware:
-    """Gives each request its id, logs it, and answers for what nobody caught.
+    """Gives each request its id, logs and measures it, and answers for what nobody caught.
 
     Plain ASGI: Starlette's BaseHTTPMiddleware would pass each body through a queue of its own.
     """
@@ -85,14 +36,18 @@ class RequestContextMiddleware:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         started = time.perf_counter()
+        REQUESTS_IN_PROGRESS.inc()
         status: int | None = None
+        size = 0
         is_whole = True
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -112,12 +67,16 @@ class RequestContextMiddleware:
             failure = InternalError("The service failed; its log says more under this request id.")
             await failure.response()(scope, receive, send_with_id)
         finally:
-            route = scope.get("route")
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", None)
+            REQUESTS_IN_PROGRESS.dec()
+            observe_request(scope["method"], route, status, seconds)
             log.info(
                 "request",
                 method=scope["method"],
-                route=getattr(route, "path", None),
+                route=route,
                 status=status,
                 is_whole=is_whole,
-                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                bytes=size,
+                duration_ms=round(seconds * 1000, 1),
             )

@@ -1,0 +1,1 @@
+"""What ops see of the service while it runs."""
