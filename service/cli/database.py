@@ -1,6 +1,7 @@
 """`dossier database`: what MongoDB has, and how it finds it."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from service.settings import Settings
 from service.store.database import open_database
 from service.store.indexes import IndexState, compare_indexes, create_missing
 from service.store.query import read_list_query
+from service.store.views import view_of
 
 app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
 
@@ -48,6 +50,12 @@ def show_indexes(
     for index in states:
         table.add_row(index.type_name, index.index_name, ", ".join(index.keys), index.state)
     print_table(table)
+
+
+@app.command("views")
+def print_views() -> None:
+    """Print the views of all types without their private fields, as JSON for scripts/mongosh/create-users.js."""
+    print(json.dumps([view_of(document_type) for document_type in registered_types()], indent=2))
 
 
 @app.command("explain")
