@@ -95,9 +95,7 @@ class Node:
         if listens(self.port):
             raise StartupError(f"another program listens on {self.address}, where node {self.number} is to be")
         self._dbpath.mkdir(mode=0o700, exist_ok=True)
-        command = mongod_command(
-            mongod, self._dbpath, self.port, self._log, *OPTIONS, "--keyFile", str(self._key_file)
-        )
+        command = mongod_command(mongod, self._dbpath, self.port, self._log, *OPTIONS, "--keyFile", str(self._key_file))
         wait_until_it_answers(start(command), self.port, self._log)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Views in the database that show a type without its private fields, for whoever reads it with MongoDB's own tools; pure."""
+"""Views in the database that show a type without its private fields, for MongoDB's own tools; pure."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ NAMESPACE = "analyst."
 def view_of(document_type: DocumentType) -> dict[str, Any]:
     """The view's name, the collection it looks at, and its pipeline.
 
-    It names what is seen, so that whatever else lies in a document stays unseen; of an object nothing but its parts, so that
-    one which is null is missing.
+    It names what is seen, so that whatever else lies in a document stays unseen; of an object its parts, so that one
+    which is null is missing.
     """
     seen = document_type.masked.fields.values()
     parents = {path.rpartition(".")[0] for path in document_type.fields}
