@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pymongo.errors import PyMongoError
+from rich.console import Console
 from rich.table import Table
 
-from service.cli.terminal import print_table
-from service.documents.registry import registered_types
 from service.errors import StartupError
-from service.store.embedded import find_mongod
+from service.store.embedded import REPLICA_SET, find_mongod
 from service.store.mongod import (
-    REPLICA_SET,
     client_of,
     end,
     hello,
@@ -34,7 +32,6 @@ from service.store.mongod import (
     uri_of,
     wait_until_it_answers,
 )
-from service.store.views import view_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MONGOSH = ROOT / ".mongosh" / "node_modules" / ".bin" / "mongosh"
@@ -209,7 +206,8 @@ class ReplicaSet:
         self._keep_secret("key_file", base64.b64encode(secrets.token_bytes(756)).decode())
         for user in USERS:
             self._keep_secret(f"{user}_password", secrets.token_hex(16))
-        (self._folder / "views.json").write_text(json.dumps([view_of(one) for one in registered_types()]))
+        with (self._folder / "views.json").open("wb") as views:
+            subprocess.run([sys.executable, "-m", "service", "database", "views"], check=True, cwd=ROOT, stdout=views)
 
     def _keep_secret(self, name: str, text: str) -> None:
         path = self._folder / name
@@ -263,7 +261,7 @@ def run(arguments: argparse.Namespace) -> None:
             table = Table("node", "address", "process", "state")
             for node in replica_set.nodes:
                 table.add_row(str(node.number), node.address, str(node.pid or ""), node.state)
-            print_table(table)
+            Console().print(table)
         case "kill-primary":
             print(f"killed node {replica_set.kill_primary().number}, which was primary")
         case "step-down":

@@ -311,8 +311,10 @@ class Settings(BaseSettings):
     @field_validator("secrets_dir")
     @classmethod
     def _secrets_can_be_read(cls, folder: Path | None) -> Path | None:
+        if folder is None:
+            return None
         faults = []
-        for name in cls.model_fields if folder else ():
+        for name in cls.model_fields:
             path = folder / f"dossier_{name}"
             try:
                 path.read_text(encoding="utf-8")

