@@ -1,6 +1,7 @@
 """What can be set from outside: environment variables that start with `DOSSIER_`, or a `.env` file."""
 
 import re
+import warnings
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -12,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    DirectoryPath,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -20,7 +22,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import from_json
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as the hash
 MIN_DISTINCT_BYTES = 8
@@ -144,6 +152,20 @@ Origin = Annotated[str, Field(pattern=r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(
 """As browsers write it (RFC 6454 §6.2): in lower case, with nothing behind the port. `null` could be anybody."""
 
 
+class _SecretFiles(SecretsSettingsSource):
+    """The files of the folder that the environment or `.env` names; of bad ones the folder's own check tells."""
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings that are there."""
+        self.secrets_dir = self.current_state.get("secrets_dir")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                return super().__call__()
+            except (OSError, UserWarning, ValueError):
+                return {}
+
+
 class Settings(BaseSettings):
     """Read once, at start; nothing changes them afterwards."""
 
@@ -173,6 +195,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path(".data")
     """Where the embedded MongoDB and the generated secret key are kept."""
+
+    secrets_dir: DirectoryPath | None = None
+    """Folder whose files are settings, such as `dossier_secret_key`; what is set otherwise comes first."""
 
     mongodb_uri: SecretStr | None = None
     """`mongodb://…` of a replica set; unset in development: an embedded server is started."""
@@ -318,6 +343,41 @@ class Settings(BaseSettings):
     def issuer(self) -> str:
         """Who issues our tokens (RFC 8414 §2), and where clients find the service."""
         return self.public_url or self.address
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its folder would be fixed beforehand
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files come last, as an earlier one says where they are."""
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
+
+    @field_validator("secrets_dir")
+    @classmethod
+    def _secrets_can_be_read(cls, folder: Path | None) -> Path | None:
+        if folder is None:
+            return None
+        faults = []
+        for name in cls.model_fields:
+            path = folder / f"dossier_{name}"
+            try:
+                path.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                faults.append(f"{path.name} cannot be read: {error.strerror}")
+            except ValueError:
+                faults.append(f"{path.name} is no text in UTF-8")
+            else:
+                if folder.resolve() not in path.resolve().parents:
+                    faults.append(f"{path.name} leads out of it")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return folder
 
     @field_validator("public_url")
     @classmethod

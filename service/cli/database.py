@@ -1,6 +1,7 @@
 """`dossier database`: what MongoDB has, and how it finds it."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from service.store.indexes import IndexState, compare_indexes, create_missing
 from service.store.migrations import FOLDER, Course, Direction, MigrationError, Migrator, Step
 from service.store.query import read_list_query
 from service.store.validators import Refused, ValidatorState, apply_validators, compare_validators, find_refused
+from service.store.views import view_of
 
 app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
 
@@ -125,6 +127,10 @@ def migrate(
         done = f"would run {direction}" if dry_run else f"has run {direction}"
         table.add_row(step.name, "has run" if step.has_run else "has not run", done if step.is_next else "")
     print_table(table)
+@app.command("views")
+def print_views() -> None:
+    """Print the views of all types without their private fields, as JSON for scripts/mongosh/create-users.js."""
+    print(json.dumps([view_of(document_type) for document_type in registered_types()], indent=2))
 
 
 @app.command("explain")

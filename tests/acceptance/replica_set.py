@@ -19,18 +19,13 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from service.store.embedded import find_mongod
+from service.store.mongod import mongod_command
 from tests.acceptance.process import Home, Service, until
 
 NAME = "rs0"
 ELECTION_MILLISECONDS = 2000
 """How long the others wait for a silent primary; five times as long by default."""
 
-OPTIONS = [
-    *("--bind_ip", "127.0.0.1", "--nounixsocket", "--noscripting", "--wiredTigerCacheSizeGB", "0.25"),
-    *("--networkMessageCompressors", "disabled"),  # CVE-2025-14847
-    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
-]
 Client = MongoClient[dict[str, Any]]
 
 
@@ -77,10 +72,9 @@ class Mongod:
     def start(self) -> None:
         """Start it, if it does not run, and wait until it answers."""
         if not self.is_running:
-            place = ["--dbpath", str(self._directory), "--port", str(self.port)]
-            log = ["--logpath", str(self._directory / "log"), "--logappend"]
+            options = ("--wiredTigerCacheSizeGB", "0.25", *self._options)
             self._process = subprocess.Popen(
-                [find_mongod(), *place, *log, *OPTIONS, *self._options],
+                mongod_command(find_mongod(), self._directory, self.port, self._directory / "log", *options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

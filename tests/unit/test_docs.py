@@ -3,10 +3,8 @@
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from pydantic import TypeAdapter
 
 from service.auth.scopes import ACTIONS
@@ -72,10 +70,12 @@ def test_the_readme_trusts_an_issuer_that_can_be_trusted() -> None:
 
 
 def test_the_readme_names_every_script() -> None:
-    scripts = {path.name for path in (ROOT / "scripts").iterdir() if not path.suffix}
+    scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.suffix}
     line = re.search(r"^scripts/\n +(.*)$", README, re.MULTILINE)
     assert line is not None
     assert set(line[1].split()) == scripts
+    for path in (ROOT / "scripts" / "mongosh").iterdir():
+        assert f"`{path.name}`" in README, path
 
 
 def test_the_readme_names_every_module_of_documents_store_and_auth() -> None:
@@ -95,33 +95,6 @@ def test_scripts_are_sound_shell() -> None:
     for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]:
         if path.is_file() and not path.suffix:
             subprocess.run(["bash", "-n", path], check=True)
-
-
-def compose() -> Any:
-    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-
-def test_compose_sets_only_settings_that_exist() -> None:
-    services = compose()["services"]
-
-    assert set(services["dossier"]["environment"]) <= set(SETTINGS)
-    assert "?replicaSet=rs0" in services["dossier"]["environment"]["DOSSIER_MONGODB_URI"]
-    assert services["dossier"]["depends_on"]["mongodb"]["condition"] == "service_healthy"
-    assert services["mongodb"]["image"] == "mongo:8.0"
-    assert "ports" not in services["mongodb"]
-    assert "healthcheck" in services["mongodb"]
-
-
-def test_the_image_runs_as_nobody_special_and_tells_its_health() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-
-    assert dockerfile.count("FROM ") == 2
-    assert "\nUSER dossier\n" in dockerfile
-    assert "HEALTHCHECK" in dockerfile
-    assert set(re.findall(r"DOSSIER_[A-Z_]+", dockerfile)) <= set(SETTINGS)
-    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
-        for name in source.split():
-            assert (ROOT / name).exists(), name
 
 
 def test_versions_are_pinned_without_an_index_address() -> None:

@@ -96,6 +96,66 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings().port == 8000
 
 
+def test_a_setting_comes_from_a_folder_of_files_unless_it_is_set_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, text in {"secret_key": f"{SECRET}\n", "mongodb_uri": "mongodb://db", "port": "1", "host": "::1"}.items():
+        (tmp_path / f"dossier_{name}").write_text(text)
+    (tmp_path / "another_secret").write_bytes(b"\xff")
+    monkeypatch.setenv("DOSSIER_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("DOSSIER_PORT", "2")
+    (tmp_path / ".env").write_text("DOSSIER_HOST=::2\n")
+
+    chosen = Settings(_env_file=tmp_path / ".env")
+
+    assert chosen.secret_key == SecretStr(SECRET)
+    assert chosen.mongodb_uri == SecretStr("mongodb://db")
+    assert (chosen.port, chosen.host) == (2, "::2")
+
+
+def test_a_file_of_settings_may_say_where_the_folder_is(tmp_path: Path) -> None:
+    (tmp_path / "dossier_secret_key").write_text(SECRET)
+    file = tmp_path / ".env"
+    file.write_text(f"DOSSIER_SECRETS_DIR={tmp_path}\n")
+
+    assert Settings(_env_file=file).secret_key == SecretStr(SECRET)
+
+
+def test_a_bad_setting_in_a_folder_of_files_is_told_as_any(tmp_path: Path) -> None:
+    (tmp_path / "dossier_port").write_text("canary")
+    (tmp_path / "dossier_log_level").write_text("canary")
+
+    with pytest.raises(ValidationError) as caught:
+        settings(secrets_dir=tmp_path)
+
+    assert [error["loc"] for error in caught.value.errors()] == [("port",), ("log_level",)]
+    assert "canary" not in str(caught.value)
+
+
+def test_a_folder_of_settings_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for place in ("nothing", "file"):
+        assert "secrets_dir: Path does not point to a directory" in fault_of(secrets_dir=tmp_path / place)
+
+
+def test_all_files_of_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "dossier_secret_key").mkdir()  # which is what a container has where its file is missing
+    (folder / "dossier_admin_password").write_bytes(b"\xff")
+    (tmp_path / "outside").write_text(SECRET)
+    (folder / "dossier_mongodb_uri").symlink_to(tmp_path / "outside")
+    (folder / "dossier_host").symlink_to(folder / "dossier_host")
+
+    fault = fault_of(secrets_dir=folder)
+
+    assert "dossier_secret_key cannot be read: Is a directory" in fault
+    assert "dossier_admin_password is no text in UTF-8" in fault
+    assert "dossier_mongodb_uri leads out of it" in fault
+    assert "dossier_host cannot be read: Too many levels of symbolic links" in fault
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
