@@ -102,9 +102,7 @@ async def test_a_collection_comes_back_with_the_validator_and_the_indexes_that_i
 @pytest.mark.parametrize(
     ("documents", "said"),
     [
-        pytest.param(
-            [{"_id": 1, "name": "Ada"}, {"_id": 2, "age": 3}], "users, 2: Document failed validation", id="invalid"
-        ),
+        pytest.param([{"_id": 1, "name": "Ada"}, {"_id": 2}], "users, 2: Document failed validation", id="invalid"),
         pytest.param([{"_id": 1, "name": "Ada"}, {"_id": 2, "name": "Ada"}], "users, 2: E11000", id="not unique"),
         pytest.param([{"_id": 1, "name": "Ada"}, {"_id": 1, "name": "Bob"}], "users, 1: E11000", id="one id"),
     ],
