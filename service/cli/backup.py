@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, aclosing, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -97,16 +98,20 @@ def restore(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only read it whole, and say whether it is.")] = False,
     whole_set: WholeSet = False,
+    bypass_validators: Annotated[
+        bool, typer.Option("--bypass-validators", help="Put back what the collections' validators would refuse, too.")
+    ] = False,
 ) -> None:
     """Put back what `dossier backup` wrote, once it is certain to be whole; services are stopped meanwhile."""
     heed_every_signal()
     configure_logging("critical")
     started = time.monotonic()
+    asked = _Asked(file, replace=replace, check=check, whole_set=whole_set, bypass_validators=bypass_validators)
     try:
         if is_archive(file) and not whole_set:
-            made = _restore_archive(file, replace=replace, check=check)
+            made = _restore_archive(asked)
         elif mongo_tools.is_dump(file):
-            made = _restore_dump(file, replace=replace, check=check, whole_set=whole_set)
+            made = _restore_dump(asked)
         else:
             raise CommandError(f"{file} is no backup" + (" of a whole set" if whole_set else ""))
     except OSError as error:
@@ -115,35 +120,55 @@ def restore(
     print(f"{file}: {made}, {became}, {time.monotonic() - started:.1f} s")
 
 
-def _restore_archive(file: Path, *, replace: bool, check: bool) -> str:
-    with closing(Archive(file)) as archive:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be restored, and how."""
+
+    file: Path
+    replace: bool
+    check: bool
+    whole_set: bool
+    bypass_validators: bool
+
+
+def _restore_archive(asked: _Asked) -> str:
+    with closing(Archive(asked.file)) as archive:
         archive.check()
-        if not check:
+        if not asked.check:
             with with_database(read_settings()) as settings:
-                asyncio.run(_put_back(settings, archive, file, replace=replace))
+                asyncio.run(_put_back(settings, archive, asked))
         return f"{archive.manifest.documents:,} documents of {archive.manifest.begun_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _restore_dump(file: Path, *, replace: bool, check: bool, whole_set: bool) -> str:
-    mongo_tools.check_digest(file)
-    if not check:
+def _restore_dump(asked: _Asked) -> str:
+    mongo_tools.check_digest(asked.file)
+    if not asked.check:
         with with_database(read_settings()) as settings:
-            if not replace:
+            if not asked.replace:
                 _refuse_over(asyncio.run(_full(settings)))
-            with file.open("rb") as opened:
-                mongo_tools.restore(settings, opened, replace=replace, whole_set=whole_set)
+            with asked.file.open("rb") as opened:
+                mongo_tools.restore(
+                    settings,
+                    opened,
+                    replace=asked.replace,
+                    whole_set=asked.whole_set,
+                    bypass_validators=asked.bypass_validators,
+                )
             if not asyncio.run(_full(settings)):
                 name = settings.mongodb_database
-                raise CommandError(f"mongorestore has put nothing into {name}: {file} is of another database")
-            asyncio.run(_finish_dump(settings, file))
+                raise CommandError(f"mongorestore has put nothing into {name}: {asked.file} is of another database")
+            asyncio.run(_finish_dump(settings, asked.file))
     return "an archive of mongodump"
 
 
-async def _put_back(settings: Settings, archive: Archive, file: Path, *, replace: bool) -> None:
-    manifest, seconds = archive.manifest, settings.operation_timeout_seconds
-    with progress_bar(file.name, "documents", manifest.documents) as update:
-        async with _open(settings) as database, restoration(database.handle, seconds) as restoring:
-            if not replace:
+async def _put_back(settings: Settings, archive: Archive, asked: _Asked) -> None:
+    manifest, seconds, bypass = archive.manifest, settings.operation_timeout_seconds, asked.bypass_validators
+    with progress_bar(asked.file.name, "documents", manifest.documents) as update:
+        async with (
+            _open(settings) as database,
+            restoration(database.handle, seconds, bypasses_validators=bypass) as restoring,
+        ):
+            if not asked.replace:
                 _refuse_over(await full_collections(database.handle, seconds))
             done = 0
             for member in manifest.collections:
@@ -154,7 +179,7 @@ async def _put_back(settings: Settings, archive: Archive, file: Path, *, replace
                     done += len(documents)
                     _show(update, done)
             await restoring.publish()
-            await _finish(settings, database, file)
+            await _finish(settings, database, asked.file)
 
 
 async def _full(settings: Settings) -> list[str]:

@@ -30,11 +30,11 @@ def dump(settings: Settings, file: BinaryIO, *, whole_set: bool) -> None:
     _run("mongodump", settings, ["--archive", "--gzip", *scope], stdout=file)
 
 
-def restore(settings: Settings, file: BinaryIO, *, replace: bool, whole_set: bool) -> None:
-    """Put an archive back, held against the validators of its collections. Raises CommandError."""
+def restore(settings: Settings, file: BinaryIO, *, replace: bool, whole_set: bool, bypass_validators: bool) -> None:
+    """Put an archive back. Raises CommandError."""
     scope = ["--oplogReplay"] if whole_set else [f"--nsInclude={settings.mongodb_database}.*"]
-    drop = ["--drop"] if replace else []
-    _run("mongorestore", settings, ["--archive", "--gzip", "--stopOnError", *scope, *drop], stdin=file)
+    more = [*(["--drop"] if replace else []), *(["--bypassDocumentValidation"] if bypass_validators else [])]
+    _run("mongorestore", settings, ["--archive", "--gzip", "--stopOnError", *scope, *more], stdin=file)
 
 
 def _run(

@@ -69,10 +69,13 @@ async def end_sign_ins(database: AsyncDatabase[dict[str, Any]], timeout_seconds:
 class Restoration:
     """Collections that are written beside those that are there, and take their places once all are whole."""
 
-    def __init__(self, database: AsyncDatabase[dict[str, Any]], timeout_seconds: float) -> None:
+    def __init__(
+        self, database: AsyncDatabase[dict[str, Any]], timeout_seconds: float, *, bypasses_validators: bool = False
+    ) -> None:
         """`timeout_seconds` is how long one command may take."""
         self._database = database
         self._timeout_seconds = timeout_seconds
+        self._bypasses_validators = bypasses_validators
         self._drafts: dict[str, Binary] = {}
         """By the names of the collections that they are for, their UUIDs."""
 
@@ -90,7 +93,12 @@ class Restoration:
 
     async def write(self, name: str, documents: Sequence[bytes]) -> None:
         """Some of its documents. Raises ValidationFailedError for what a unique index or the validator refuses."""
-        errors, is_repeated = await insert_documents(self._database[DRAFT + name], documents, self._timeout_seconds)
+        errors, is_repeated = await insert_documents(
+            self._database[DRAFT + name],
+            documents,
+            self._timeout_seconds,
+            bypasses_validator=self._bypasses_validators,
+        )
         faults = [
             Fault("not_restorable", f"{name}, {bson.decode(documents[position], CODEC)['_id']}: {error.get('errmsg')}")
             for position, error in errors.items()
@@ -130,9 +138,11 @@ class Restoration:
 
 
 @asynccontextmanager
-async def restoration(database: AsyncDatabase[dict[str, Any]], timeout_seconds: float) -> AsyncGenerator[Restoration]:
+async def restoration(
+    database: AsyncDatabase[dict[str, Any]], timeout_seconds: float, *, bypasses_validators: bool = False
+) -> AsyncGenerator[Restoration]:
     """One that leaves everything as it was unless it is published."""
-    begun = Restoration(database, timeout_seconds)
+    begun = Restoration(database, timeout_seconds, bypasses_validators=bypasses_validators)
     try:
         yield begun
     finally:

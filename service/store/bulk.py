@@ -95,13 +95,18 @@ class BulkWriter:
 
 
 async def insert_documents(
-    collection: AsyncCollection[dict[str, Any]], documents: Sequence[bytes], timeout_seconds: float
+    collection: AsyncCollection[dict[str, Any]],
+    documents: Sequence[bytes],
+    timeout_seconds: float,
+    *,
+    bypasses_validator: bool = False,
 ) -> tuple[dict[int, Mapping[str, Any]], bool]:
     """Write new documents of raw BSON: the errors by their positions, and whether MongoDB was asked before."""
     raw = [RawBSONDocument(document) for document in documents]
 
     async def attempt() -> dict[int, Mapping[str, Any]]:
-        return await _write_errors(collection.insert_many(raw, ordered=False))
+        bypass = bypasses_validator or None  # which not everybody may even say no to
+        return await _write_errors(collection.insert_many(raw, ordered=False, bypass_document_validation=bypass))
 
     return await until_answered(attempt, timeout_seconds)
 

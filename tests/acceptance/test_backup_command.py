@@ -176,6 +176,8 @@ def damaged(directory: Path, name: str) -> list[str]:
     return ["short.zip", "half.zip", "changed.zip", "table.zip", "empty", "missing.zip", "types"]
 
 
+EVERYTHING = ["--oplogReplay", "--drop", "--bypassDocumentValidation"]
+
 RECORDER = """#!{python}
 import json, os, sys
 from pathlib import Path
@@ -257,8 +259,8 @@ def test_mongodump_and_mongorestore_are_called_where_they_are(databases: Databas
     assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", f"--nsInclude={name}.*", "--drop"]
     assert restore.seen["read"] == dumped.hex()
     assert restore.seen["mode"] == 0o600
-    assert script("restore", "set.archive", "--whole-set", "--replace").returncode == 0
-    assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", "--oplogReplay", "--drop"]
+    assert script("restore", "set.archive", "--whole-set", "--bypass-validators", "--replace").returncode == 0
+    assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", *EVERYTHING]
 
     (tmp_path / "nightly.archive").write_bytes(dumped[:-1])
     assert "not what was written" in script("restore", "nightly.archive", "--replace").stderr

@@ -122,6 +122,18 @@ async def test_a_document_that_the_database_refuses_changes_nothing(
     assert await names_in(database) == ["still here"]
 
 
+async def test_a_validator_is_passed_by_only_where_that_is_asked(database: AsyncDatabase[Document]) -> None:
+    await database.create_collection("users", validator=VALIDATOR)
+
+    async with restoration(database, SECONDS, bypasses_validators=True) as restoring:
+        await restoring.begin("users")
+        await restoring.write("users", raw({"_id": 1, "age": 3}))
+        await restoring.publish()
+
+    assert await database["users"].find_one() == {"_id": 1, "age": 3}
+    assert (await database["users"].options())["validator"] == VALIDATOR
+
+
 async def test_what_a_killed_restoration_left_is_gone_with_the_next(database: AsyncDatabase[Document]) -> None:
     await database["restoring.users"].insert_one({"_id": 1, "name": "half"})
 
