@@ -26,7 +26,7 @@ from tests.acceptance.process import DOSSIER, Home
 
 ROOT = Path(__file__).parents[2]
 TYPES = ("everythings", "items", "users")
-SAMPLES = 40
+SAMPLES = 20
 ODD = {
     "_id": ObjectId("0" * 24),
     "code": "written by hand",
@@ -151,11 +151,9 @@ def test_a_database_comes_back_to_the_last_bit_or_not_at_all_and_never_twice(dat
     new["users"].delete_one({})
     new["users"].insert_one({"email": "since@example.org"})
     new["sessions"].insert_one({"token_hash": "of somebody whose password was another since"})
-    [(refused, _, said), (replaced, _, _), (again, _, _)] = databases.run(
-        "new", restore, (*restore, "--replace"), (*restore, "--replace")
-    )
+    [(refused, _, said), (replaced, _, _)] = databases.run("new", restore, (*restore, "--replace"))
 
-    assert (refused, replaced, again) == (1, 0, 0)
+    assert (refused, replaced) == (1, 0)
     assert said.count("\n") == 1
     assert re.search(r"users.*--replace", said)
     assert without_restore(databases.documents("new")) == databases.documents("new") | old
