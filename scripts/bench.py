@@ -23,9 +23,9 @@ from service.documents.registry import registered_types
 from service.documents.user import User
 from service.samples import Sampler
 from service.settings import Settings
-from service.store.database import open_database
 from service.store.embedded import embedded_server
 from service.store.paging import CursorSigner
+from service.store.preparation import open_ready_database
 from service.store.repository import Limits, Repository
 
 DATABASE = "bench"
@@ -63,7 +63,7 @@ async def load(uri: str, count: int) -> float:
     """Fill the database; the average size of a document."""
     settings = Settings(mongodb_uri=SecretStr(uri), mongodb_database=DATABASE)
     [users] = [document_type for document_type in registered_types() if document_type.document_class is User]
-    async with open_database(settings, [User]) as database:
+    async with open_ready_database(settings, [users], []) as database:
         await Repository(users, Limits(60, 60), CursorSigner("bench")).load(Sampler(users).bodies(count))
         statistics = await database.handle.command("collStats", "users")
         return float(statistics["avgObjSize"])

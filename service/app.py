@@ -36,13 +36,12 @@ from service.observability.requests import RequestContextMiddleware
 from service.observability.sentry import FailureReportMiddleware, FailureReports, open_failure_reports
 from service.settings import Settings
 from service.store.audit_records import AUDIT, AuditEvent, AuditTrail
-from service.store.database import Database, Listener, open_database
+from service.store.database import Database, Listener
 from service.store.export_records import EXPORTS, Export
 from service.store.import_records import IMPORTS, Import
-from service.store.leases import exclusive
 from service.store.monitoring import CommandMetrics, PoolMetrics, PrimaryMetrics
 from service.store.paging import CursorSigner
-from service.store.preparation import PREPARATION, prepare
+from service.store.preparation import open_ready_database
 from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
 from service.store.slow_commands import SlowCommandLog
@@ -95,7 +94,9 @@ def create_app(
                 open_until_end.enter_context(nullcontext() if sender is None else closing(sender))
             readiness = open_until_end.enter_context(open_readiness())
             async with (
-                _open_database(chosen, types, listeners, is_prepared=is_prepared) as database,
+                open_ready_database(
+                    chosen, types, OWN_CLASSES, is_prepared=is_prepared, listeners=listeners
+                ) as database,
                 _open_services(chosen, types, keys, trusted, readiness, database) as services,
             ):
                 _settle_memory()
@@ -197,19 +198,6 @@ async def _open_services(  # noqa: PLR0913, PLR0917 - all parts
             importer=importer,
             readiness=readiness,
         )
-
-
-@asynccontextmanager
-async def _open_database(
-    settings: Settings, types: Sequence[DocumentType], listeners: Sequence[Listener], *, is_prepared: bool
-) -> AsyncIterator[Database]:
-    """The database, made ready if nobody has done that."""
-    classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
-    async with open_database(settings, classes, creates_indexes=False, listeners=listeners) as database:
-        if not is_prepared:
-            async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
-                await prepare(database, types, OWN_CLASSES)
-        yield database
 
 
 def _add_routes(app: FastAPI, types: Sequence[DocumentType]) -> None:

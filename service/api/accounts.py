@@ -224,6 +224,8 @@ def account_schemas() -> dict[str, Any]:
     schemas = component_schemas([ACCOUNTS])
     for name in ("AccountCreate", "AccountPatch"):
         schemas[name]["properties"]["password"] = PASSWORD
+    is_client = {"required": ["kind"], "properties": {"kind": {"const": "client"}}}
+    schemas["AccountCreate"]["anyOf"] = [{"required": ["password"]}, is_client]
     with_secret = deepcopy(schemas["Account"]) | {"title": "AccountWithSecret"}
     with_secret["properties"]["client_secret"] = {
         "type": "string",

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from service.api.accounts import account_schemas
+from service.api.links import add_links
 from service.documents.registry import DocumentType
 from service.errors import TooManyRequestsError, problems
 from service.store.audit_records import AUDIT
@@ -174,6 +175,7 @@ def install_openapi(
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _drop_framework_errors(document)
+            add_links(document)
             if is_rate_limited:
                 _add_rate_limit(document)
             components = document["components"]

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from service.cli import accounts, database, export, import_file, keys, seed, serve, template
+from service.cli import accounts, backup, database, export, import_file, keys, seed, serve, template
 from service.cli.terminal import CommandError, in_one_line
 from service.errors import InternalError, ServiceError, StartupError
 
@@ -13,6 +13,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command("serve")(serve.serve)
 app.command("export")(export.export_documents)
 app.command("import")(import_file.import_file)
+app.command("backup")(backup.back_up)
+app.command("restore")(backup.restore)
 app.command("template")(template.write_template)
 app.command("seed")(seed.seed_documents)
 app.add_typer(accounts.app, name="accounts")

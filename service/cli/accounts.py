@@ -16,7 +16,7 @@ from service.cli.environment import COMMAND_LINE, open_repository, read_settings
 from service.cli.terminal import CommandError, ask_password, print_table
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditEvent, AuditTrail
-from service.store.database import open_database
+from service.store.preparation import open_ready_database
 
 app = typer.Typer(no_args_is_help=True, help="Who may sign in, and what each may do.")
 
@@ -47,7 +47,7 @@ def _run(work: Callable[[_Office], Awaitable[T]]) -> T:
     """Do something with the accounts in the database."""
 
     async def connected(settings: Settings) -> T:
-        async with open_database(settings, [Account, AuditEvent]):
+        async with open_ready_database(settings, [], [Account, AuditEvent]):
             accounts = Accounts(settings.operation_timeout_seconds)
             audit = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
             # Nothing is remembered here; services ask again within 15 s.

@@ -36,7 +36,7 @@ def show_indexes(
 
     async def compare(settings: Settings) -> list[IndexState]:
         states: list[IndexState] = []
-        async with open_database(settings, [Account], creates_indexes=False) as database:
+        async with open_database(settings, [Account]) as database:
             for document_type in registered_types():
                 timeout = settings.operation_timeout_seconds
                 found = await compare_indexes(database.handle, document_type, timeout)
@@ -68,7 +68,7 @@ def show_validators(
 
     async def compare(settings: Settings) -> tuple[list[ValidatorState], dict[str, Refused]]:
         seconds = settings.operation_timeout_seconds
-        async with open_database(settings, [Account], creates_indexes=False) as database:
+        async with open_database(settings, [Account]) as database:
             if apply:
                 await apply_validators(database.handle, types, seconds)
             states = await compare_validators(database.handle, types, seconds)
@@ -113,7 +113,7 @@ def migrate(
     course = Course(direction, distance, uses_transactions=transaction, folder=folder)
 
     async def follow(settings: Settings) -> list[Step]:
-        async with open_database(settings, [Account], creates_indexes=False) as database:
+        async with open_database(settings, [Account]) as database:
             migrator = Migrator(database.handle, registered_types(), settings.operation_timeout_seconds)
             return await (migrator.plan(course) if dry_run else migrator.run(course))
 
@@ -127,6 +127,8 @@ def migrate(
         done = f"would run {direction}" if dry_run else f"has run {direction}"
         table.add_row(step.name, "has run" if step.has_run else "has not run", done if step.is_next else "")
     print_table(table)
+
+
 @app.command("views")
 def print_views() -> None:
     """Print the views of all types without their private fields, as JSON for scripts/mongosh/create-users.js."""
@@ -143,7 +145,7 @@ def explain_query(
     selection = read_list_query(document_type.whole, parse_parameters(query.encode(errors="surrogateescape"))).selection
 
     async def explain(settings: Settings) -> Mapping[str, Any]:
-        async with open_database(settings, [document_type.document_class], creates_indexes=False):
+        async with open_database(settings, [document_type.document_class]):
             return await open_repository(settings, document_type).explain(selection)
 
     with with_database(read_settings()) as complete:

@@ -33,8 +33,8 @@ from service.imports.importer import Importer, Upload, open_importer
 from service.imports.query import ImportQuery
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditEvent, AuditTrail
-from service.store.database import open_database
 from service.store.import_records import IMPORTS, Import
+from service.store.preparation import open_ready_database
 from service.store.query import read_list_query
 from service.store.repository import Repository
 from service.transfer.formats import FORMATS
@@ -87,7 +87,7 @@ async def into_database(
     """An import that is done here, by a process of its own as in a service. Raises ServiceErrors."""
     quiet = settings.model_copy(update={"log_level": "error"})
     async with (
-        open_database(quiet, [document_type.document_class, Import, AuditEvent]),
+        open_ready_database(quiet, [document_type], [Import, AuditEvent]),
         open_importer(quiet) as importer,
     ):
         audit = AuditTrail(quiet.audit_days, quiet.operation_timeout_seconds)

@@ -15,7 +15,7 @@ from service.errors import DuplicateValueError
 from service.observability.logs import configure_logging
 from service.samples import Sampler
 from service.settings import Settings
-from service.store.database import open_database
+from service.store.preparation import open_ready_database
 from service.store.query import ListQuery, Selection
 from service.store.repository import Repository
 
@@ -46,7 +46,7 @@ def seed_documents(
 
     async def load(settings: Settings, update: Update | None) -> None:
         types = [document_type, *_referred(document_type)]
-        async with open_database(settings, [known.document_class for known in types]):
+        async with open_ready_database(settings, types, []):
             first = start or await _count(settings, document_type) + 1
             await add_samples(settings, document_type, count, seed=seed, start=first, update=update)
 

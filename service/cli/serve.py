@@ -101,7 +101,7 @@ async def _prepare(settings: Settings, sample: int) -> str:
     types = registered_types()
     classes = [*(document_type.document_class for document_type in types), *OWN_CLASSES]
     async with (
-        open_database(settings, classes, creates_indexes=False) as database,
+        open_database(settings, classes) as database,
         exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds),
     ):
         await prepare(database, types, OWN_CLASSES)

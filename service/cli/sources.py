@@ -42,7 +42,7 @@ async def from_database(
     classes = [document_type.document_class, Export, AuditEvent]
     try:
         async with (
-            open_database(settings, classes, creates_indexes=False),
+            open_database(settings, classes),
             open_exporter(settings) as exporter,
         ):
             documents = open_repository(settings, document_type)

@@ -27,6 +27,11 @@ def last_document(batch: bytes) -> dict[str, Any]:
     return bson.decode(batch[start:end], CODEC)
 
 
+def documents_of(batch: bytes) -> Iterator[bytes]:
+    """The documents of a batch, each as it is."""
+    return (batch[start:end] for start, end in _places(batch))
+
+
 def parts_of(batch: bytes, max_bytes: int = PART_BYTES) -> Iterator[bytes]:
     """A batch in smaller ones, each of at least one document."""
     first = 0

@@ -111,7 +111,7 @@ def _prepare(job: Job, connection: Connection) -> None:
 
 async def _serve(job: Job, connection: Connection) -> None:
     """A class with validators of its own is made to see what they say, and Beanie makes none without a database."""
-    async with open_database(job.settings, [job.document_class], creates_indexes=False):
+    async with open_database(job.settings, [job.document_class]):
         await to_thread.run_sync(serve_lane, connection)
 
 
@@ -134,7 +134,7 @@ async def _do(job: Job, lanes: Sequence[Connection]) -> Ended:
     settings = job.settings
     records = ImportRecords(settings.import_record_days, settings.operation_timeout_seconds)
     listeners = [SlowCommandLog(settings.slow_command_seconds)]
-    async with open_database(settings, [job.document_class, Import], creates_indexes=False, listeners=listeners):
+    async with open_database(settings, [job.document_class, Import], listeners=listeners):
         return await RunningJob(job, records, lanes).do()
 
 

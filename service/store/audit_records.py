@@ -25,6 +25,8 @@ Action = Literal[
     "export",
     "import",
     "document_deleted",
+    "backup",
+    "restore",
 ]
 Outcome = Literal["done", "refused"]
 
@@ -57,7 +59,7 @@ class AuditEvent(Record):
     type: str | None = None
     """The name of what it was done to: `users`, `accounts`; `addresses`, of one that has to wait."""
     target: str | None = None
-    """Its id, of an account its name, or an address."""
+    """Its id, of an account its name, of a backup its file's, or an address."""
     reason: str | None = None
     """Why it was refused, as a code."""
     changed: list[str] = []

@@ -66,12 +66,7 @@ class BulkWriter:
 
     async def insert(self, documents: Sequence[bytes]) -> Inserted:
         """Write new documents of raw BSON, whose `_id` is nobody else's."""
-        raw = [RawBSONDocument(document) for document in documents]
-
-        async def attempt() -> dict[int, Mapping[str, Any]]:
-            return await _write_errors(self._collection.insert_many(raw, ordered=False))
-
-        errors, is_repeated = await until_answered(attempt, self._timeout_seconds)
+        errors, is_repeated = await insert_documents(self._collection, documents, self._timeout_seconds)
         present = {position for position, error in errors.items() if error.get("keyPattern") == ID_INDEX}
         refusals = {position: _faults(error) for position, error in errors.items() if position not in present}
         # What was there at a second attempt, the first has written without a word.
@@ -97,6 +92,23 @@ class BulkWriter:
         errors, _ = await until_answered(attempt, self._timeout_seconds)
         refusals = {position: _faults(error) for position, error in errors.items()}
         return refusals, matched + len(errors) == len(commands)
+
+
+async def insert_documents(
+    collection: AsyncCollection[dict[str, Any]],
+    documents: Sequence[bytes],
+    timeout_seconds: float,
+    *,
+    bypasses_validator: bool = False,
+) -> tuple[dict[int, Mapping[str, Any]], bool]:
+    """Write new documents of raw BSON: the errors by their positions, and whether MongoDB was asked before."""
+    raw = [RawBSONDocument(document) for document in documents]
+
+    async def attempt() -> dict[int, Mapping[str, Any]]:
+        bypass = bypasses_validator or None  # which not everybody may even say no to
+        return await _write_errors(collection.insert_many(raw, ordered=False, bypass_document_validation=bypass))
+
+    return await until_answered(attempt, timeout_seconds)
 
 
 async def until_answered(attempt: Callable[[], Awaitable[Answered]], timeout_seconds: float) -> tuple[Answered, bool]:

@@ -44,18 +44,15 @@ async def open_database(
     settings: Settings,
     document_classes: Sequence[type[Document]],
     *,
-    creates_indexes: bool = True,
     listeners: Sequence[Listener] = (),
 ) -> AsyncIterator[Database]:
-    """Connect, and create missing indexes; the driver tells its listeners what it does. Raises StartupError."""
+    """Connect, and have Beanie ready; the driver tells its listeners what it does. Raises StartupError."""
     if settings.mongodb_uri is None:
         raise StartupError("DOSSIER_MONGODB_URI is not set; `dossier serve` starts a local MongoDB by itself")
     async with _connect(settings.mongodb_uri.get_secret_value(), settings, listeners) as client:
         database = client.get_database(settings.mongodb_database, codec_options=CODEC)
         with startup_errors(client), pymongo.timeout(START_SECONDS):
-            await init_beanie(
-                database=database, document_models=list(document_classes), skip_indexes=not creates_indexes
-            )
+            await init_beanie(database=database, document_models=list(document_classes), skip_indexes=True)
         yield Database(database)
 
 

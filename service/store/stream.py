@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, cast
 
 import structlog
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
@@ -36,11 +37,13 @@ async def read_batches(
     projection: Mapping[str, int],
     *,
     is_snapshot: bool = False,
+    session: AsyncClientSession | None = None,
 ) -> AsyncGenerator[bytes]:
     """The documents in batches of raw BSON, see `documents.batches`; the cursor is closed with the iterator.
 
     A cursor that is lost on the way is replaced by one that goes on after the last document, by the keys that it is
-    sorted by, which the projection has. A snapshot has all documents as they are at one moment.
+    sorted by, which the projection has. A snapshot has all documents as they are at one moment; with the `session` of
+    one that others are read in too, that is theirs.
 
     Raises QueryTooExpensiveError if the first batch takes too long, and SnapshotUnavailableError.
     """
@@ -48,7 +51,7 @@ async def read_batches(
     progressed_at = time.monotonic()
     pause_seconds = FIRST_PAUSE_SECONDS
     with driver_errors(selection.patterns):
-        async with _session(collection, is_snapshot=is_snapshot) as session:
+        async with _session(collection, session, is_snapshot=is_snapshot) as snapshot:
             is_whole = False
             while not is_whole:
                 try:
@@ -57,7 +60,7 @@ async def read_batches(
                         projection,
                         sort=list(selection.sort),
                         batch_size=BATCH_DOCUMENTS,
-                        session=session,
+                        session=snapshot,
                     ) as cursor:
                         while (batch := cast("bytes | None", await anext(cursor, None))) is not None:
                             yield batch
@@ -67,7 +70,7 @@ async def read_batches(
                     is_whole = True
                 except PyMongoError as error:
                     if last is None:
-                        await _refuse(collection, error, is_snapshot=is_snapshot)
+                        await _refuse(collection, error, is_snapshot=snapshot is not None)
                         raise
                     if not _is_passing(error) or time.monotonic() - progressed_at > RESUME_SECONDS:
                         raise
@@ -76,15 +79,15 @@ async def read_batches(
                     pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
 
-@asynccontextmanager
-async def _session(
-    collection: AsyncCollection[dict[str, Any]], *, is_snapshot: bool
-) -> AsyncGenerator[AsyncClientSession | None]:
-    if not is_snapshot:
-        yield None
-        return
-    async with collection.database.client.start_session(snapshot=True) as session:
-        yield session
+def snapshot_session(client: AsyncMongoClient[dict[str, Any]]) -> AsyncClientSession:
+    """A session in which everything is as it is when the first of it is read."""
+    return client.start_session(snapshot=True)
+
+
+def _session(
+    collection: AsyncCollection[dict[str, Any]], session: AsyncClientSession | None, *, is_snapshot: bool
+) -> AbstractAsyncContextManager[AsyncClientSession | None]:
+    return snapshot_session(collection.database.client) if is_snapshot else nullcontext(session)
 
 
 async def _refuse(collection: AsyncCollection[dict[str, Any]], error: PyMongoError, *, is_snapshot: bool) -> None:

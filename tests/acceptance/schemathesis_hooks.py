@@ -3,7 +3,7 @@
 from typing import Any
 
 import schemathesis
-from schemathesis import Case, HookContext, Response
+from schemathesis import Case, CheckContext, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import AllowHeaderMismatch, RejectedPositiveData
 
@@ -66,3 +66,13 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
                 fault["code"] in BEYOND_JSON_SCHEMA or fault["message"] in BEYOND_JSON_SCHEMA for fault in faults
             )
     return True
+
+
+@schemathesis.check
+def refused_without_scope(context: CheckContext, response: Response, case: Case[Any]) -> None:
+    """Whoever has a token without scopes gets nothing from a route that asks for one, whatever else they send."""
+    schemes = case.operation.definition.raw.get("security", [])
+    required = {scope for scheme in schemes for scopes in scheme.values() for scope in scopes}
+    is_asked = bool(required) and case.method == case.operation.method.upper()  # other methods are tried too
+    if is_asked and response.status_code not in {401, 403}:
+        raise AssertionError(f"it asks for {', '.join(required)}, and answers {response.status_code}")

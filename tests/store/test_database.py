@@ -15,7 +15,7 @@ from service.documents.base import Record, index, unique
 from service.errors import StartupError
 from service.settings import Settings
 from service.store import database
-from service.store.database import open_database
+from service.store.preparation import open_ready_database
 
 DATABASE = "dossier-opening"
 
@@ -49,7 +49,7 @@ def settings_for(uri: str | None) -> Settings:
 async def refusal(uri: str | None) -> str:
     """The one line that says why it cannot be opened."""
     with pytest.raises(StartupError) as raised:
-        async with open_database(settings_for(uri), [Ship]):
+        async with open_ready_database(settings_for(uri), [], [Ship]):
             pass
     line = str(raised.value)
     assert "\n" not in line
@@ -57,7 +57,7 @@ async def refusal(uri: str | None) -> str:
 
 
 async def test_opening_creates_the_indexes(mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]) -> None:
-    async with open_database(settings_for(mongodb_uri), [Ship]):
+    async with open_ready_database(settings_for(mongodb_uri), [], [Ship]):
         pass
 
     indexes = await handle["ships"].index_information()
@@ -66,11 +66,11 @@ async def test_opening_creates_the_indexes(mongodb_uri: str, handle: AsyncDataba
 
 
 async def test_opening_twice_changes_nothing(mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]) -> None:
-    async with open_database(settings_for(mongodb_uri), [Ship]):
+    async with open_ready_database(settings_for(mongodb_uri), [], [Ship]):
         await Ship(id=PydanticObjectId(), name="Beagle").insert()
     before = await handle["ships"].index_information()
 
-    async with open_database(settings_for(mongodb_uri), [Ship]) as opened:
+    async with open_ready_database(settings_for(mongodb_uri), [], [Ship]) as opened:
         assert await opened.has_primary(1)
         assert await Ship.count() == 1
 
@@ -154,7 +154,7 @@ async def test_an_index_of_the_same_name_over_other_fields_is_named(
 async def test_has_primary_is_false_once_the_client_is_closed(
     mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]
 ) -> None:
-    async with open_database(settings_for(mongodb_uri), [Ship]) as opened:
+    async with open_ready_database(settings_for(mongodb_uri), [], [Ship]) as opened:
         assert await opened.has_primary(1)
 
     assert not await opened.has_primary(1)
