@@ -255,9 +255,12 @@ class Repository:
 
         Raises as `replace`, and WriteConflictError when they always are.
         """
-        key = self._key(document_id)
+        with self._operation():
+            return await self._patch(self._key(document_id), change, revisions)
+
+    async def _patch(self, key: ObjectId, change: Callable[[Any], Any], revisions: Revisions) -> Presented:
         for attempt in range(PATCH_ATTEMPTS):
-            stored = await self._find(document_id)
+            stored = await self._find(str(key))
             whole = _json(self._whole_presenter.present(deepcopy(stored))) if self.view.is_masked else None
             seen = self._presenter.present(stored)
             seen_json = _json(seen)
@@ -277,8 +280,8 @@ class Repository:
         key = self._key(document_id)
         with self._operation():
             deleted = await self._collection.find_one_and_delete(at_revision(key, revisions), {"_id": 1})
-        if deleted is None:
-            raise self._revision_mismatch(await self.get(document_id))
+            if deleted is None:
+                raise self._revision_mismatch(await self.get(document_id))
 
     async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
         with self._operation():
@@ -288,8 +291,8 @@ class Repository:
                 self._projection,
                 return_document=ReturnDocument.AFTER,
             )
-        if stored is None:
-            raise self._revision_mismatch(await self.get(str(key)))
+            if stored is None:
+                raise self._revision_mismatch(await self.get(str(key)))
         return self._presenter.present(stored)
 
     def _revision_mismatch(self, present: Presented) -> RevisionMismatchError:
