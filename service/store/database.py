@@ -72,6 +72,9 @@ def _connect(uri: str, settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
                 retryWrites=True,
                 connectTimeoutMS=2000,
                 serverSelectionTimeoutMS=5000,
+                # A server that is silent for this and the time to connect is lost, and who waits for it asks another.
+                # By default that takes 12 s, which is longer than a request waits.
+                heartbeatFrequencyMS=2000,
                 waitQueueTimeoutMS=2000,
                 # For what has no other deadline, the next batch of an export. No deadline of ours cancels a task that
                 # waits for the driver: that can leave its pool broken.
