@@ -7,6 +7,7 @@ with ReplicaSet(directory) as replica_set, replica_set.home(directory) as home:
     replica_set.heal()
 """
 
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ OPTIONS = [
     *("--networkMessageCompressors", "disabled"),  # CVE-2025-14847
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+    # How much longer than usual a secondary waits for one that says nothing, before it copies from another.
+    *("--setParameter", "oplogNetworkTimeoutBufferSeconds=1"),
 ]
 Client = MongoClient[dict[str, Any]]
 
@@ -92,6 +95,16 @@ class Mongod:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it says nothing, while its port still takes connections."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on, as if no time had passed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def hello(self) -> dict[str, Any]:
         """What it says of itself; nothing while it does not answer."""
