@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -31,6 +32,9 @@ OPTIONS = [
     *("--networkMessageCompressors", "disabled"),  # CVE-2025-14847
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+]
+MEMBER_OPTIONS = [
+    *("--replSet", NAME, "--oplogSize", "512"),
     # How much longer than usual a secondary waits for one that says nothing, before it copies from another.
     *("--setParameter", "oplogNetworkTimeoutBufferSeconds=1"),
 ]
@@ -143,9 +147,7 @@ class ReplicaSet:
     """Three of them. A fault is followed by `heal`, so that one set can serve many tests."""
 
     def __init__(self, directory: Path, size: int = 3) -> None:
-        self.nodes = tuple(
-            Mongod(directory / f"node-{number}", "--replSet", NAME, "--oplogSize", "512") for number in range(size)
-        )
+        self.nodes = tuple(Mongod(directory / f"node-{number}", *MEMBER_OPTIONS) for number in range(size))
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
@@ -203,20 +205,22 @@ class ReplicaSet:
         until(lambda: self._find_primary() not in {None, former}, "another is primary")
 
     def heal(self) -> None:
-        """Start those that do not run, and wait until all have found each other and have the same documents."""
+        """Start those that do not run, and wait until all have found each other and have what the primary had then."""
         for node in self.nodes:
             node.start()
         until(lambda: len(self.secondaries) == len(self.nodes) - 1, "all others are secondaries", 60)
         until(lambda: self._find_primary() is not None, "there is a primary")
-        until(self._has_caught_up, "all have the same", 60)
+        reached = max(until(self._optimes, "the primary knows how far all are"))
+        until(lambda: (optimes := self._optimes()) and min(optimes) >= reached, "all have what it had", 60)
 
-    def _has_caught_up(self) -> bool:
+    def _optimes(self) -> list[Timestamp]:
+        """How far each has come, as the primary knows; nothing while there is none."""
         try:
             with self.primary.client() as client:
                 members = client.admin.command("replSetGetStatus")["members"]
         except PyMongoError:
-            return False
-        return len({str(member["optime"]) for member in members}) == 1
+            return []
+        return [member["optime"]["ts"] for member in members]
 
     @contextmanager
     def home(self, directory: Path, types: Path | None = None, **patches: float) -> Iterator[Home]:
