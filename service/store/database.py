@@ -15,6 +15,7 @@ from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyM
 from service.documents.batches import CODEC
 from service.errors import StartupError
 from service.settings import Settings
+from service.store.elections import Elections
 
 START_SECONDS = 30
 """How long a start waits for a primary: a set that starts together with the service elects one in this time."""
@@ -76,6 +77,7 @@ def _connect(uri: str, settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
                 # By default that takes 12 s, which is longer than a request waits.
                 heartbeatFrequencyMS=2000,
                 waitQueueTimeoutMS=2000,
+                event_listeners=[Elections()],
                 # For what has no other deadline, the next batch of an export. No deadline of ours cancels a task that
                 # waits for the driver: that can leave its pool broken.
                 socketTimeoutMS=int(settings.operation_timeout_seconds * 1000),

@@ -32,6 +32,7 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
+from service.store.elections import reading
 from service.store.failures import TIMEOUTS, answers, driver_errors, operation
 from service.store.paging import CursorSigner, InvalidCursorError, after
 from service.store.projection import projection_of
@@ -132,7 +133,10 @@ class Repository:
 
     async def _find(self, document_id: str, among: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with self._operation():
-            stored = await self._collection.find_one({"_id": self._key(document_id), **(among or {})}, self._projection)
+            async with reading(self._collection) as session:
+                stored = await self._collection.find_one(
+                    {"_id": self._key(document_id), **(among or {})}, self._projection, session=session
+                )
         if stored is None:
             raise self._not_found(document_id)
         return stored
@@ -145,6 +149,7 @@ class Repository:
         selection = query.selection
         async with (
             self._query(selection.patterns),
+            reading(self._collection) as session,
             self._collection.find(
                 self._page_filter(query),
                 self._projection_for(selection),
@@ -152,6 +157,7 @@ class Repository:
                 skip=query.skip,
                 limit=query.limit + 1,
                 batch_size=query.limit + 2,  # one batch, and no cursor left behind it
+                session=session,
             ) as cursor,
         ):
             stored = await cursor.to_list()
@@ -183,8 +189,8 @@ class Repository:
                 return await self._collection.estimated_document_count(), "estimated"
         options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode != "exact" else {}
         try:
-            async with self._query():
-                total = await self._collection.count_documents(selected, **options)
+            async with self._query(), reading(self._collection) as session:
+                total = await self._collection.count_documents(selected, session=session, **options)
         except QueryTooExpensiveError:
             return None, None
         if mode != "exact" and total > CAPPED_TOTAL:

@@ -142,6 +142,24 @@ async def test_texts_are_never_read_as_expressions(users: Repository) -> None:
     )
 
 
+async def test_all_reads_name_the_time_from_which_on_nothing_is_missed(
+    users: Repository, recorder: CommandRecorder
+) -> None:
+    ada = str((await users.insert(ADA))["id"])
+    everything = read_list_query(users.view, [])
+    recorder.commands.clear()
+
+    await users.get(ada)
+    await users.page(everything)
+    async for _ in users.stream(everything.selection):
+        pass
+    await users.patch(ada, lambda present: present)
+
+    reads = [command for command in recorder.commands if "readConcern" in command]
+    assert [next(iter(command)) for command in reads] == ["find", "find", "aggregate", "find", "find"]
+    assert all(command["readConcern"].get("afterClusterTime") for command in reads)
+
+
 async def test_each_request_sends_few_commands_with_known_operators(
     client: httpx.AsyncClient, recorder: CommandRecorder
 ) -> None:
