@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -208,10 +209,11 @@ class ReplicaSet:
         """Start those that do not run, and wait until all have found each other and have what the primary had then."""
         for node in self.nodes:
             node.start()
-        until(lambda: len(self.secondaries) == len(self.nodes) - 1, "all others are secondaries", 60)
-        until(lambda: self._find_primary() is not None, "there is a primary")
-        reached = max(until(self._optimes, "the primary knows how far all are"))
-        until(lambda: (optimes := self._optimes()) and min(optimes) >= reached, "all have what it had", 60)
+        patiently = partial(until, seconds=60, every_seconds=0.1)  # each look at three nodes makes three clients
+        patiently(lambda: len(self.secondaries) == len(self.nodes) - 1, "all others are secondaries")
+        patiently(lambda: self._find_primary() is not None, "there is a primary")
+        reached = max(patiently(self._optimes, "the primary knows how far all are"))
+        patiently(lambda: (optimes := self._optimes()) and min(optimes) >= reached, "all have what it had")
 
     def _optimes(self) -> list[Timestamp]:
         """How far each has come, as the primary knows; nothing while there is none."""
