@@ -25,7 +25,7 @@ CLIENTS = 8
 DOCUMENTS = 2_000
 IMPORTED_ROWS = 50
 FIRST_SECONDS = 60
-"""After which caches are full and pools as large as they get; a fifth of the time, where that is less."""
+"""After which caches are full and pools as large as they get; half of the time, where that is less."""
 
 USERS = "/api/v1/users"
 EXPECTED = frozenset({200, 201, 204, 304, 412, 429})
@@ -165,7 +165,7 @@ def measure(replica_set: ReplicaSet, service: Service, minutes: float) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         clients = [threads.submit(load.run, number) for number in range(CLIENTS)]
         load.begin()
-        time.sleep(min(FIRST_SECONDS, seconds / 5))
+        time.sleep(min(FIRST_SECONDS, seconds / 2))
         load.pause()
         first = _what_is_left(replica_set, service)
         load.begin()
