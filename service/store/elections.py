@@ -5,9 +5,9 @@ before. So reads name the time up to which it had written when it was elected, a
 majority has that.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from bson import ObjectId, Timestamp
@@ -20,20 +20,49 @@ from pymongo.monitoring import (
     ServerHeartbeatSucceededEvent,
 )
 
+T = TypeVar("T")
+
 
 class Elections(ServerHeartbeatListener):
     """Hears of each new primary before the driver asks it anything."""
 
     def __init__(self) -> None:
-        self._election: ObjectId | None = None
+        self._latest: ObjectId | None = None
+        self._settled: ObjectId | None = None
         self._written: Timestamp | None = None
         self._sessions: WeakSet[AsyncClientSession] = WeakSet()
 
-    def watch(self, session: AsyncClientSession) -> None:
-        """Let what is read in it wait for the present primary, or for the next one where the driver asks again."""
-        self._sessions.add(session)
-        if self._written is not None:
-            session.advance_operation_time(self._written)
+    @classmethod
+    def of(cls, collection: AsyncCollection[dict[str, Any]]) -> "Elections":
+        """Those that the collection's client hears of."""
+        for listener in collection.database.client.options.event_listeners:
+            if isinstance(listener, cls):
+                return listener
+        return cls()
+
+    @asynccontextmanager
+    async def waiting(self, collection: AsyncCollection[dict[str, Any]]) -> AsyncGenerator[AsyncClientSession]:
+        """A session whose reads wait for the present primary, or for the next one where the driver asks again."""
+        async with collection.database.client.start_session() as session:
+            self._sessions.add(session)
+            if self._written is not None:
+                session.advance_operation_time(self._written)
+            yield session
+
+    async def read(
+        self, collection: AsyncCollection[dict[str, Any]], ask: Callable[[AsyncClientSession | None], Awaitable[T]]
+    ) -> T:
+        """What `ask` finds. It waits only until something was read since the election, as a session has its price."""
+        election = self._latest
+        if election == self._settled:
+            found = await ask(None)
+            if election == self._latest:
+                return found
+        async with self.waiting(collection) as session:
+            election = self._latest
+            found = await ask(session)
+        self._settled = election
+        return found
 
     def started(self, event: ServerHeartbeatStartedEvent) -> None:
         """Nothing is known yet."""
@@ -42,22 +71,11 @@ class Elections(ServerHeartbeatListener):
         """One of them has said what it is. Who was primary before may say so still; elections are numbered upwards."""
         hello = event.reply.document
         election = hello.get("electionId")
-        if election is None or (self._election is not None and election <= self._election):
+        if election is None or (self._latest is not None and election <= self._latest):
             return
-        self._election, self._written = election, hello["lastWrite"]["opTime"]["ts"]
+        self._latest, self._written = election, hello["lastWrite"]["opTime"]["ts"]
         for session in self._sessions:
             session.advance_operation_time(self._written)
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
         """Another one will be elected."""
-
-
-@asynccontextmanager
-async def reading(collection: AsyncCollection[dict[str, Any]]) -> AsyncGenerator[AsyncClientSession]:
-    """A session for reads, and only for them."""
-    client = collection.database.client
-    async with client.start_session() as session:
-        for listener in client.options.event_listeners:
-            if isinstance(listener, Elections):
-                listener.watch(session)
-        yield session

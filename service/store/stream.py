@@ -13,7 +13,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from service.documents.batches import last_document
 from service.errors import DatabaseUnavailableError, QueryTooExpensiveError, SnapshotUnavailableError
-from service.store.elections import reading
+from service.store.elections import Elections
 from service.store.failures import TIMEOUTS, answers, driver_errors, translate
 from service.store.paging import after, sort_keys
 from service.store.query import Selection
@@ -82,7 +82,7 @@ async def _session(
     collection: AsyncCollection[dict[str, Any]], *, is_snapshot: bool
 ) -> AsyncGenerator[AsyncClientSession]:
     start = collection.database.client.start_session
-    async with start(snapshot=True) if is_snapshot else reading(collection) as session:
+    async with start(snapshot=True) if is_snapshot else Elections.of(collection).waiting(collection) as session:
         yield session
 
 
