@@ -1,4 +1,7 @@
-"""Measures lists, exports, imports, callers or slow clients: as ratios within one run, and memory above idle."""
+"""Measures lists, exports, imports, callers or slow clients: as ratios within one run, and memory above idle.
+
+And faults: what clients see while primaries die, and what an hour's requests leave behind.
+"""
 
 import argparse
 import asyncio
@@ -13,9 +16,11 @@ from pathlib import Path
 
 import bench_auth
 import bench_exports
+import bench_faults
 import bench_imports
 import bench_lists
 import bench_slow_clients
+import bench_soak
 import httpx
 from pydantic import SecretStr
 
@@ -37,11 +42,14 @@ MAX_BYTES = 2**32
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "what", nargs="?", choices=["auth", "exports", "imports", "lists", "slow-clients"], default="exports"
-    )
+    choices = ["auth", "exports", "faults", "imports", "lists", "slow-clients"]
+    parser.add_argument("what", nargs="?", choices=choices, default="exports")
     parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--minutes", type=float, default=bench_soak.USUAL_MINUTES, help="how long faults' soak lasts")
     arguments = parser.parse_args()
+    if arguments.what == "faults":
+        bench_faults.measure(arguments.minutes)
+        return
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")

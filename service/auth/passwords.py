@@ -1,15 +1,20 @@
 """Passwords: which are taken, and their argon2id hashes (RFC 9106), made and checked in threads, few at once."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 from pathlib import Path
+from typing import TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from service.documents.values import LONE_SURROGATE
 from service.settings import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, normalised_password
+
+T = TypeVar("T")
 
 MEMORY_KIB = 19 * 1024  # OWASP's smallest: 19 MiB, 2 passes, 1 lane
 AT_ONCE = 2
@@ -25,26 +30,28 @@ class PasswordHasher:
 
     def __init__(self, memory_kib: int = MEMORY_KIB) -> None:
         self._hash = PasswordHash((Argon2Hasher(memory_cost=memory_kib, time_cost=2, parallelism=1),))
-        self._limiter = CapacityLimiter(AT_ONCE)
+        # Threads of their own, as the C library keeps the memory of a hash for each thread that has ever made one.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "passwords")
         self._nobodys = self._hash.hash("a password that nobody has")
 
     async def weakness(self, password: str, username: str) -> str | None:
         """Why this is no password for this account; None: it is one."""
-        return await to_thread.run_sync(weakness_of, password, username, limiter=self._limiter)
+        return await self._in_thread(weakness_of, password, username)
 
     async def hash(self, password: str) -> str:
         """The hash of a new password."""
-        return await to_thread.run_sync(self._hash.hash, normalised_password(password), limiter=self._limiter)
+        return await self._in_thread(self._hash.hash, normalised_password(password))
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
         """Whether it is the password; the same work where there is no hash, so that time tells nothing."""
         normalised = normalised_password(password)
         if len(normalised) > MAX_PASSWORD_LENGTH:
             return False
-        is_right = await to_thread.run_sync(
-            self._verify, normalised, password_hash or self._nobodys, limiter=self._limiter
-        )
+        is_right = await self._in_thread(self._verify, normalised, password_hash or self._nobodys)
         return is_right and password_hash is not None
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: str) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _verify(self, password: str, password_hash: str) -> bool:
         try:

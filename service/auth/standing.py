@@ -80,7 +80,8 @@ class Standing:
         if known is None or known.good_until <= self._clock():
             self._remembered.pop(key, None)
             good_until = self._clock() + RECHECK_SECONDS
-            known = _Remembered(*await self._ask(caller), good_until)
+            with operation(self._timeout_seconds):
+                known = _Remembered(*await self._ask(caller), good_until)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = known

@@ -16,6 +16,7 @@ from pymongo.monitoring import CommandListener, ConnectionPoolListener, ServerHe
 from service.documents.batches import CODEC
 from service.errors import StartupError
 from service.settings import Settings
+from service.store.elections import Elections
 
 Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
 
@@ -76,13 +77,16 @@ def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> Asy
             return AsyncMongoClient(
                 uri,
                 appname="dossier",
-                event_listeners=list(listeners),
+                event_listeners=[Elections(), *listeners],
                 w="majority",
                 readConcernLevel="majority",
                 retryReads=True,
                 retryWrites=True,
                 connectTimeoutMS=2000,
                 serverSelectionTimeoutMS=5000,
+                # A server that is silent for this and the time to connect is lost, and who waits for it asks another.
+                # By default that takes 12 s, which is longer than a request waits.
+                heartbeatFrequencyMS=2000,
                 waitQueueTimeoutMS=2000,
                 # For what has no other deadline, the next batch of an export. No deadline of ours cancels a task that
                 # waits for the driver: that can leave its pool broken.

@@ -34,12 +34,15 @@ from service.errors import (
 
 INVALID_REGEX = 51091
 PASSING_TROUBLE = frozenset(
-    {6, 7, 89, 91, 112, 134, 175, 189, 211, 237, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
+    {6, 7, 89, 91, 112, 134, 175, 189, 211, 217, 237, 251, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
 )
 """HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, WriteConflict, ReadConcernMajorityNotAvailableYet,
-QueryPlanKilled, PrimarySteppedDown, KeyNotFound, CursorKilled, ExceededTimeLimit, SocketException, LegacyNotPrimary,
-NotWritablePrimary, InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
-NotPrimaryOrSecondary."""
+QueryPlanKilled, PrimarySteppedDown, KeyNotFound, IncompleteTransactionHistory, CursorKilled, NoSuchTransaction,
+ExceededTimeLimit, SocketException, LegacyNotPrimary, NotWritablePrimary, InterruptedAtShutdown,
+InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary.
+
+A new primary may know of a repeated write that it was done, but not what was answered, and of a transaction nothing.
+"""
 
 
 TIMEOUTS = (ExecutionTimeout, NetworkTimeout)

@@ -2,18 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 import pymongo
 from bson import ObjectId
 from pymongo import ReadPreference, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
 from service.documents.base import now
@@ -32,6 +33,7 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
+from service.store.elections import Elections
 from service.store.failures import TIMEOUTS, answers, driver_errors, operation
 from service.store.paging import CursorSigner, InvalidCursorError, after
 from service.store.projection import projection_of
@@ -52,6 +54,8 @@ MASKED = "-masked"
 
 Presented = dict[str, Any]
 """A document as callers see it: `id`, then its fields."""
+
+T = TypeVar("T")
 
 TotalRelation = Literal["eq", "gte", "estimated"]
 
@@ -123,6 +127,9 @@ class Repository:
                 raise QueryTooExpensiveError from error
             raise
 
+    async def _read(self, ask: Callable[[AsyncClientSession | None], Awaitable[T]]) -> T:
+        return await Elections.of(self._collection).read(self._collection, ask)
+
     async def get(self, document_id: str, among: Mapping[str, Any] | None = None) -> Presented:
         """One document, of those that have what `among` says.
 
@@ -131,8 +138,11 @@ class Repository:
         return self._presenter.present(await self._find(document_id, among))
 
     async def _find(self, document_id: str, among: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        found_by = {"_id": self._key(document_id), **(among or {})}
         with self._operation():
-            stored = await self._collection.find_one({"_id": self._key(document_id), **(among or {})}, self._projection)
+            stored = await self._read(
+                lambda session: self._collection.find_one(found_by, self._projection, session=session)
+            )
         if stored is None:
             raise self._not_found(document_id)
         return stored
@@ -142,19 +152,22 @@ class Repository:
 
         Raises InvalidQueryError for a cursor that is not this query's, and QueryTooExpensiveError.
         """
-        selection = query.selection
-        async with (
-            self._query(selection.patterns),
-            self._collection.find(
-                self._page_filter(query),
+        selection, filter_ = query.selection, self._page_filter(query)
+
+        async def ask(session: AsyncClientSession | None) -> list[dict[str, Any]]:
+            async with self._collection.find(
+                filter_,
                 self._projection_for(selection),
                 sort=list(selection.sort),
                 skip=query.skip,
                 limit=query.limit + 1,
                 batch_size=query.limit + 2,  # one batch, and no cursor left behind it
-            ) as cursor,
-        ):
-            stored = await cursor.to_list()
+                session=session,
+            ) as cursor:
+                return await cursor.to_list()
+
+        async with self._query(selection.patterns):
+            stored = await self._read(ask)
         total, relation = (None, None) if query.cursor else await self._total(selection.filter, query.count)
         has_next = len(stored) > query.limit
         name = self.document_type.name
@@ -184,7 +197,9 @@ class Repository:
         options: dict[str, Any] = {"limit": CAPPED_TOTAL + 1} if mode != "exact" else {}
         try:
             async with self._query():
-                total = await self._collection.count_documents(selected, **options)
+                total = await self._read(
+                    lambda session: self._collection.count_documents(selected, session=session, **options)
+                )
         except QueryTooExpensiveError:
             return None, None
         if mode != "exact" and total > CAPPED_TOTAL:
@@ -255,9 +270,12 @@ class Repository:
 
         Raises as `replace`, and WriteConflictError when they always are.
         """
-        key = self._key(document_id)
+        with self._operation():
+            return await self._patch(self._key(document_id), change, revisions)
+
+    async def _patch(self, key: ObjectId, change: Callable[[Any], Any], revisions: Revisions) -> Presented:
         for attempt in range(PATCH_ATTEMPTS):
-            stored = await self._find(document_id)
+            stored = await self._find(str(key))
             whole = _json(self._whole_presenter.present(deepcopy(stored))) if self.view.is_masked else None
             seen = self._presenter.present(stored)
             seen_json = _json(seen)
@@ -277,8 +295,8 @@ class Repository:
         key = self._key(document_id)
         with self._operation():
             deleted = await self._collection.find_one_and_delete(at_revision(key, revisions), {"_id": 1})
-        if deleted is None:
-            raise self._revision_mismatch(await self.get(document_id))
+            if deleted is None:
+                raise self._revision_mismatch(await self.get(document_id))
 
     async def _replace(self, key: ObjectId, fields: Mapping[str, Any], revisions: Revisions) -> Presented:
         with self._operation():
@@ -288,8 +306,8 @@ class Repository:
                 self._projection,
                 return_document=ReturnDocument.AFTER,
             )
-        if stored is None:
-            raise self._revision_mismatch(await self.get(str(key)))
+            if stored is None:
+                raise self._revision_mismatch(await self.get(str(key)))
         return self._presenter.present(stored)
 
     def _revision_mismatch(self, present: Presented) -> RevisionMismatchError:

@@ -14,6 +14,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from service.documents.batches import last_document
 from service.errors import DatabaseUnavailableError, QueryTooExpensiveError, SnapshotUnavailableError
+from service.store.elections import Elections
 from service.store.failures import TIMEOUTS, answers, driver_errors, translate
 from service.store.paging import after, sort_keys
 from service.store.query import Selection
@@ -43,7 +44,7 @@ async def read_batches(
 
     A cursor that is lost on the way is replaced by one that goes on after the last document, by the keys that it is
     sorted by, which the projection has. A snapshot has all documents as they are at one moment; with the `session` of
-    one that others are read in too, that is theirs.
+    a snapshot that others are read in too, at theirs.
 
     Raises QueryTooExpensiveError if the first batch takes too long, and SnapshotUnavailableError.
     """
@@ -51,7 +52,7 @@ async def read_batches(
     progressed_at = time.monotonic()
     pause_seconds = FIRST_PAUSE_SECONDS
     with driver_errors(selection.patterns):
-        async with _session(collection, session, is_snapshot=is_snapshot) as snapshot:
+        async with _session(collection, session, is_snapshot=is_snapshot) as own_session:
             is_whole = False
             while not is_whole:
                 try:
@@ -60,7 +61,7 @@ async def read_batches(
                         projection,
                         sort=list(selection.sort),
                         batch_size=BATCH_DOCUMENTS,
-                        session=snapshot,
+                        session=own_session,
                     ) as cursor:
                         while (batch := cast("bytes | None", await anext(cursor, None))) is not None:
                             yield batch
@@ -70,7 +71,7 @@ async def read_batches(
                     is_whole = True
                 except PyMongoError as error:
                     if last is None:
-                        await _refuse(collection, error, is_snapshot=snapshot is not None)
+                        await _refuse(collection, error, is_snapshot=is_snapshot or session is not None)
                         raise
                     if not _is_passing(error) or time.monotonic() - progressed_at > RESUME_SECONDS:
                         raise
@@ -86,8 +87,12 @@ def snapshot_session(client: AsyncMongoClient[dict[str, Any]]) -> AsyncClientSes
 
 def _session(
     collection: AsyncCollection[dict[str, Any]], session: AsyncClientSession | None, *, is_snapshot: bool
-) -> AbstractAsyncContextManager[AsyncClientSession | None]:
-    return snapshot_session(collection.database.client) if is_snapshot else nullcontext(session)
+) -> AbstractAsyncContextManager[AsyncClientSession]:
+    if session is not None:
+        return nullcontext(session)
+    if is_snapshot:
+        return snapshot_session(collection.database.client)
+    return Elections.of(collection).waiting(collection)
 
 
 async def _refuse(collection: AsyncCollection[dict[str, Any]], error: PyMongoError, *, is_snapshot: bool) -> None:

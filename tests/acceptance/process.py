@@ -52,12 +52,12 @@ json.dump(ended, sys.stdout)
 T = TypeVar("T")
 
 
-def until(check: Callable[[], T], what: str, seconds: float = 90) -> T:
+def until(check: Callable[[], T], what: str, seconds: float = 90, *, every_seconds: float = 0.01) -> T:
     """What `check` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
+        time.sleep(every_seconds)
     return found
 
 

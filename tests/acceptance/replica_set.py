@@ -7,14 +7,17 @@ with ReplicaSet(directory) as replica_set, replica_set.home(directory) as home:
     replica_set.heal()
 """
 
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -26,6 +29,11 @@ NAME = "rs0"
 ELECTION_MILLISECONDS = 2000
 """How long the others wait for a silent primary; five times as long by default."""
 
+MEMBER_OPTIONS = [
+    *("--replSet", NAME, "--oplogSize", "512"),
+    # How much longer than usual a secondary waits for one that says nothing, before it copies from another.
+    *("--setParameter", "oplogNetworkTimeoutBufferSeconds=1"),
+]
 Client = MongoClient[dict[str, Any]]
 
 
@@ -87,6 +95,16 @@ class Mongod:
             self._process.kill()
             self._process.wait()
 
+    def pause(self) -> None:
+        """SIGSTOP: it says nothing, while its port still takes connections."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on, as if no time had passed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def hello(self) -> dict[str, Any]:
         """What it says of itself; nothing while it does not answer."""
         if not self.is_running:
@@ -124,9 +142,7 @@ class ReplicaSet:
     """Three of them. A fault is followed by `heal`, so that one set can serve many tests."""
 
     def __init__(self, directory: Path, size: int = 3) -> None:
-        self.nodes = tuple(
-            Mongod(directory / f"node-{number}", "--replSet", NAME, "--oplogSize", "512") for number in range(size)
-        )
+        self.nodes = tuple(Mongod(directory / f"node-{number}", *MEMBER_OPTIONS) for number in range(size))
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
@@ -184,20 +200,23 @@ class ReplicaSet:
         until(lambda: self._find_primary() not in {None, former}, "another is primary")
 
     def heal(self) -> None:
-        """Start those that do not run, and wait until all have found each other and have the same documents."""
+        """Start those that do not run, and wait until all have found each other and have what the primary had then."""
         for node in self.nodes:
             node.start()
-        until(lambda: len(self.secondaries) == len(self.nodes) - 1, "all others are secondaries", 60)
-        until(lambda: self._find_primary() is not None, "there is a primary")
-        until(self._has_caught_up, "all have the same", 60)
+        patiently = partial(until, seconds=60, every_seconds=0.1)  # each look at three nodes makes three clients
+        patiently(lambda: len(self.secondaries) == len(self.nodes) - 1, "all others are secondaries")
+        patiently(lambda: self._find_primary() is not None, "there is a primary")
+        reached = max(patiently(self._optimes, "the primary knows how far all are"))
+        patiently(lambda: (optimes := self._optimes()) and min(optimes) >= reached, "all have what it had")
 
-    def _has_caught_up(self) -> bool:
+    def _optimes(self) -> list[Timestamp]:
+        """How far each has come, as the primary knows; nothing while there is none."""
         try:
             with self.primary.client() as client:
                 members = client.admin.command("replSetGetStatus")["members"]
         except PyMongoError:
-            return False
-        return len({str(member["optime"]) for member in members}) == 1
+            return []
+        return [member["optime"]["ts"] for member in members]
 
     @contextmanager
     def home(self, directory: Path, types: Path | None = None, **patches: float) -> Iterator[Home]:

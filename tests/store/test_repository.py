@@ -1,6 +1,7 @@
 """The repository over a real MongoDB: atomic writes, the commands it sends, what it does when time runs out."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from service.errors import (
 from service.settings import Settings
 from service.store import repository as repository_module
 from service.store.database import open_database
+from service.store.elections import Elections
 from service.store.paging import CursorSigner
 from service.store.query import ListQuery, Selection, read_list_query
 from service.store.repository import CAPPED_TOTAL, PATCH_ATTEMPTS, Limits, Repository
@@ -140,6 +142,27 @@ async def test_texts_are_never_read_as_expressions(users: Repository) -> None:
         ["$$ROOT", "$name"],
         "$$REMOVE",
     )
+
+
+async def test_after_an_election_reads_name_the_time_from_which_on_nothing_is_missed(
+    users: Repository, recorder: CommandRecorder
+) -> None:
+    ada = str((await users.insert(ADA))["id"])
+    everything = read_list_query(users.view, [])
+    elections = Elections.of(User.get_pymongo_collection())
+
+    async def commands_of(read: Awaitable[object]) -> list[tuple[str, bool]]:
+        """The reads that name a time, and those that need not, as something was read since."""
+        elections._settled = None
+        recorder.commands.clear()
+        await read
+        reads = [command for command in recorder.commands if "readConcern" in command]
+        return [(next(iter(command)), "afterClusterTime" in command["readConcern"]) for command in reads]
+
+    assert await commands_of(users.get(ada)) == [("find", True)]
+    assert await commands_of(users.page(everything)) == [("find", True), ("aggregate", False)]
+    assert await commands_of(users.patch(ada, lambda present: present)) == [("find", True)]
+    assert await commands_of(anext(users.stream(everything.selection))) == [("find", True)]
 
 
 async def test_each_request_sends_few_commands_with_known_operators(

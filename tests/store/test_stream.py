@@ -306,7 +306,7 @@ async def test_secondaries_are_asked_where_that_is_wanted(
 
     find = recorder.commands[0]
     assert find.get("$readPreference") == ({"mode": "secondaryPreferred"} if from_secondaries else None)
-    assert find["readConcern"] == {"level": "majority"}
+    assert find["readConcern"]["level"] == "majority"
     assert recorder.names == ["find"] + ["getMore"] * (COUNT // SMALL_BATCH)
 
 

@@ -110,6 +110,11 @@ def test_each_code_that_drivers_retry_is_unavailable(code: int) -> None:
     assert isinstance(translate(OperationFailure("canary", code)), DatabaseUnavailableError)
 
 
+@pytest.mark.parametrize("code", [217, 251])
+def test_what_only_a_new_primary_does_not_know_is_unavailable(code: int) -> None:
+    assert isinstance(translate(OperationFailure("canary", code)), DatabaseUnavailableError)
+
+
 def test_an_error_that_the_server_labels_as_retryable_is_unavailable() -> None:
     error = OperationFailure("canary", 1, {"errorLabels": ["RetryableWriteError"]})
 

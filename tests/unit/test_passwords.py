@@ -187,10 +187,11 @@ async def test_few_run_together_whatever_they_are_for(monkeypatch: pytest.Monkey
 
     try:
         async with asyncio.timeout(30):
-            while len(running) + hasher._limiter.statistics().tasks_waiting < len(asked):  # noqa: ASYNC110 - of threads
+            while len(running) + hasher._threads._work_queue.qsize() < len(asked):  # noqa: ASYNC110 - of threads
                 await asyncio.sleep(0)
         assert len(running) == AT_ONCE
     finally:
         may_end.set()
     assert all(await asyncio.gather(*asked))
     assert len(running) == len(asked)
+    assert len(set(running)) == AT_ONCE  # no other thread keeps the memory of a hash
