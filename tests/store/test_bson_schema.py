@@ -89,15 +89,15 @@ class Limited(Record):
 
 LIMITED = DocumentType(Limited)
 
-texts = st.sampled_from(
-    ["", "a", "ab", "abc", "ß", "ßß", "ΐΐ", "İ", " a ", "٣", "123", "é", "red", "blue\n", "a b", "c" * 9]
-)
-texts |= st.text("abß1 \n", max_size=4)
-integers = st.sampled_from([-6, -5, -3, 0, 1, 2, 3, 9, 10, 2**62 // 3 * 3, 2**63 - 1])
-numbers = integers | st.sampled_from([0.1, 0.09, 2.4999, 2.5, 1e300, 5e-324])
-decimals = st.decimals(-1100, 1100, places=3).map(str) | st.sampled_from(
-    ["0.05", "9.990", "1E1", "99.99", "0.25", "1E3"]
-)
+TEXTS = ["", "a", "ab", "abc", "ß", "ßß", "ΐΐ", "İ", " a ", "٣", "123", "é", "red", "blue", "blue\n", "a b", "c" * 9]
+INTEGERS = [-6, -5, -3, 0, 1, 2, 3, 9, 10, 2**62 // 3 * 3, 2**63 - 1]
+DECIMALS = ["0.05", "0.04", "9.990", "1E1", "99.99", "0.25", "0.3", "1E2", "1E3", "999", "-999", "1E+6144"]
+FLOATS = [0.1, 0.09, 2.4999, 2.5, 1e300, 5e-324]
+
+texts = st.sampled_from(TEXTS) | st.text("abß1 \n", max_size=4)
+integers = st.sampled_from(INTEGERS)
+numbers = integers | st.sampled_from(FLOATS)
+decimals = st.decimals(-1100, 1100, places=3).map(str) | st.sampled_from(DECIMALS)
 scalars = st.none() | st.booleans() | texts | numbers | decimals
 inners = st.fixed_dictionaries({"code": texts}, optional={"level": integers})
 values = (
@@ -158,6 +158,20 @@ async def test_what_the_api_stores_is_valid(
     bodies = data.draw(st.lists(bodies_of(document_type), max_size=8))
 
     await checked.insert_many(stored_documents(document_type, [document_type.example, *bodies]))
+
+
+@pytest.mark.usefixtures("_limited")
+@pytest.mark.parametrize("document_type", [LIMITED], ids=["limited"])
+async def test_at_the_edge_of_each_limit_what_is_stored_is_valid(
+    document_type: DocumentType, checked: AsyncCollection[Document]
+) -> None:
+    edges = [None, *TEXTS, *INTEGERS, *DECIMALS, *FLOATS]
+    stored = stored_documents(document_type, [{}, *({name: value} for name in NAMES for value in edges)])
+
+    await checked.insert_many(stored)
+
+    changed = {name for one in stored for name in NAMES if one[name] != stored[0][name]}
+    assert changed >= set(NAMES) - {"counts", "grades", "inner", "inners", "moments", "numbers", "table"}
 
 
 @pytest.mark.usefixtures("_limited")
