@@ -20,6 +20,7 @@ from pymongo.errors import (
     WriteError,
 )
 
+from service.documents.values import pointer_to
 from service.errors import (
     BodyTooLargeError,
     DatabaseUnavailableError,
@@ -28,6 +29,7 @@ from service.errors import (
     InternalError,
     InvalidQueryError,
     ServiceError,
+    ValidationFailedError,
 )
 
 INVALID_REGEX = 51091
@@ -42,6 +44,8 @@ NotPrimaryOrSecondary."""
 
 TIMEOUTS = (ExecutionTimeout, NetworkTimeout)
 """Of the server and of the client, whichever was first."""
+
+DOCUMENT_VALIDATION_FAILURE = 121
 
 PING_SECONDS = 1.0
 
@@ -84,6 +88,8 @@ def translate(error: PyMongoError | DocumentTooLarge, patterns: Sequence[str] = 
             return DatabaseUnavailableError()  # no majority took it in time
         case DuplicateKeyError() | WriteError(code=11000):
             return _duplicate_value(error.details)
+        case OperationFailure(code=code) if code == DOCUMENT_VALIDATION_FAILURE:
+            return ValidationFailedError(refusals(error.details))
         case DocumentTooLarge() | OperationFailure(code=10334 | 17419):
             return BodyTooLargeError("MongoDB keeps at most 16 MiB in one document.")
         case ConnectionFailure() | ExecutionTimeout() | WriteConcernError() | CursorNotFound():
@@ -105,3 +111,38 @@ def _duplicate_value(details: Mapping[str, Any] | None) -> ServiceError:
             Fault("duplicate_value", f"another document has {together}", "/" + path.replace(".", "/")) for path in paths
         ],
     )
+
+
+REFUSED = "refused_by_validator"
+
+
+def refusals(details: Mapping[str, Any] | None) -> list[Fault]:
+    """What a collection's validator does not take; of values only where they are, as some are private.
+
+    The server says it since MongoDB 5.0.
+    """
+    rule = (details or {}).get("errInfo", {}).get("details", {})
+    found = _refusals(rule, "") or [Fault(REFUSED, "the database's validator does not take this document", "")]
+    return list(dict.fromkeys(found))
+
+
+def _refusals(rule: Mapping[str, Any], pointer: str) -> list[Fault]:
+    """Those of one rule that is not satisfied, and of the rules in it."""
+    match rule:
+        case {"schemaRulesNotSatisfied": rules}:
+            inside = [(rules, pointer)]
+        case {"propertiesNotSatisfied": members}:
+            inside = [(member["details"], pointer_to(pointer, member["propertyName"])) for member in members]
+        case {"operatorName": "items", "itemIndex": position, "details": rules}:
+            inside = [(rules, pointer_to(pointer, position))]
+        case {"missingProperties": names}:
+            message = "the database's validator wants this field"
+            return [Fault(REFUSED, message, pointer_to(pointer, name)) for name in names]
+        case {"operatorName": "additionalProperties", "additionalProperties": names}:
+            message = "the database's validator knows no such field"
+            return [Fault(REFUSED, message, pointer_to(pointer, name)) for name in names]
+        case {"operatorName": _}:
+            return [Fault(REFUSED, "the database's validator does not take this value", pointer)] if pointer else []
+        case _:
+            return []
+    return [fault for rules, place in inside for inner in rules for fault in _refusals(inner, place)]

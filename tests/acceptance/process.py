@@ -333,7 +333,9 @@ def fill(home: Home, count: int) -> None:
     """Users of 4 kB that no format makes much smaller, so that no buffer on the way holds them all."""
 
     def user(number: int) -> dict[str, Any]:
-        profile = {"bio": base64.b64encode(os.urandom(3000)).decode(), "addresses": []}
+        streets = [base64.b64encode(os.urandom(150)).decode() for _ in range(20)]
+        addresses = [{"street": street, "city": "-", "country": "GB"} for street in streets]
+        profile = {"bio": None, "addresses": addresses}
         return {"name": "Ada", "email": f"{number}@example.org", "tags": [], "profile": profile, "revision": 1}
 
     with MongoClient[dict[str, Any]](home.mongodb_uri) as client:

@@ -256,6 +256,7 @@ def million(home: Home, mongod: Mongod) -> Iterator[Service]:
                     for number in range(start, start + 50_000)
                 ],
                 ordered=False,
+                bypass_document_validation=True,  # as they are small, and quick to write
             )
         yield service
         items.drop()

@@ -63,7 +63,7 @@ def repository(services: Services) -> Repository:
 async def collection(services: Services, _empty_database: None) -> AsyncCollection[Document]:
     """What it has: documents with many equal values, nulls, and fields that are not there."""
     collection = Everything.get_pymongo_collection()
-    await collection.insert_many(map(document, range(COUNT)))
+    await collection.insert_many(map(document, range(COUNT)), bypass_document_validation=True)
     return collection
 
 
@@ -187,7 +187,9 @@ async def test_odd_values_to_sort_by_are_no_reason_to_lose_anything(
 ) -> None:
     odd = ["text", True, {"a": 1}, ObjectId("f" * 24), datetime(2026, 1, 1), b"bytes", float("nan"), Decimal128("NaN")]  # noqa: DTZ001
     for number, value in enumerate(odd * 20):
-        await collection.update_one({"_id": ObjectId(f"{number * 3:024x}")}, {"$set": {"integer": value}})
+        await collection.update_one(
+            {"_id": ObjectId(f"{number * 3:024x}")}, {"$set": {"integer": value}}, bypass_document_validation=True
+        )
     for sort in ("integer", "-integer", "integer,-text"):
         selection = selection_of(repository, sort=sort)
         expected = await expected_ids(collection, selection)
@@ -208,7 +210,9 @@ async def test_a_snapshot_stays_at_its_moment_when_its_cursor_is_lost(
             nonlocal number
             kill_cursor()
             client[DATABASE]["everythings"].delete_one({})
-            client[DATABASE]["everythings"].insert_one(document(number) | {"size": "large"})
+            client[DATABASE]["everythings"].insert_one(
+                document(number) | {"size": "large"}, bypass_document_validation=True
+            )
             number += 1
 
         found = await read_all(repository.stream(selection, is_snapshot=True), change)
@@ -221,7 +225,8 @@ async def test_a_snapshot_stays_at_its_moment_when_its_cursor_is_lost(
 async def test_a_stream_is_one_query_with_large_batches(
     repository: Repository, collection: AsyncCollection[Document], recorder: CommandRecorder
 ) -> None:
-    await collection.insert_many([document(number) for number in range(COUNT, BATCH_DOCUMENTS * 2 + 1)])
+    more = [document(number) for number in range(COUNT, BATCH_DOCUMENTS * 2 + 1)]
+    await collection.insert_many(more, bypass_document_validation=True)
     recorder.commands.clear()
     sizes = [len(ids_of(batch)) async for batch in repository.stream(selection_of(repository))]
 

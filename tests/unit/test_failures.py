@@ -25,6 +25,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
+    WriteError,
     WTimeoutError,
 )
 
@@ -35,6 +36,7 @@ from service.errors import (
     InternalError,
     InvalidQueryError,
     ServiceError,
+    ValidationFailedError,
 )
 from service.store.failures import driver_errors, operation, translate
 
@@ -114,7 +116,7 @@ def test_an_error_that_the_server_labels_as_retryable_is_unavailable() -> None:
     assert isinstance(translate(error), DatabaseUnavailableError)
 
 
-@pytest.mark.parametrize("code", [None, 1, 2, 9, 13, 18, 121, 8000])
+@pytest.mark.parametrize("code", [None, 1, 2, 9, 13, 18, 8000])
 def test_any_other_failure_of_an_operation_is_ours(code: int | None) -> None:
     assert isinstance(translate(OperationFailure("canary", code)), InternalError)
 
@@ -145,9 +147,74 @@ def test_a_unique_conflict_names_the_fields_of_the_index(
 
 
 def test_another_fault_in_a_bulk_write_is_no_unique_conflict() -> None:
-    error = BulkWriteError({**BULK_RESULT, "writeErrors": [{"index": 0, "code": 121, "errmsg": "not valid"}]})
+    error = BulkWriteError({**BULK_RESULT, "writeErrors": [{"index": 0, "code": 1, "errmsg": "odd"}]})
 
     assert isinstance(translate(error), InternalError)
+
+
+UNSATISFIED: dict[str, Any] = {
+    "operatorName": "$jsonSchema",
+    "schemaRulesNotSatisfied": [
+        {
+            "operatorName": "properties",
+            "propertiesNotSatisfied": [
+                {"propertyName": "a/b", "details": [{"operatorName": "minimum", "consideredValue": "canary"}]},
+                {
+                    "propertyName": "list",
+                    "details": [
+                        {"operatorName": "maxItems", "consideredValue": ["canary"]},
+                        {
+                            "operatorName": "items",
+                            "itemIndex": 1,
+                            "details": [
+                                {"operatorName": "additionalProperties", "additionalProperties": ["stray"]},
+                                {"operatorName": "required", "missingProperties": ["c", "d"]},
+                            ],
+                        },
+                    ],
+                },
+                {
+                    "propertyName": "free",
+                    "details": [
+                        {
+                            "operatorName": "additionalProperties",
+                            "failingProperty": "canary",
+                            "details": [{"operatorName": "bsonType", "consideredValue": "canary"}],
+                        }
+                    ],
+                },
+            ],
+        },
+        {"operatorName": "required", "missingProperties": ["name"]},
+    ],
+}
+"""As MongoDB says it, shortened."""
+
+
+@pytest.mark.parametrize("cls", [WriteError, OperationFailure, BulkWriteError])
+def test_what_a_validator_refuses_is_told_by_its_places_and_never_by_values(cls: type[OperationFailure]) -> None:
+    details = {"index": 0, "code": 121, "errmsg": "canary", "errInfo": {"details": UNSATISFIED}}
+    error = BulkWriteError({**BULK_RESULT, "writeErrors": [details]})
+
+    translation = translate(error if cls is BulkWriteError else cls("canary", 121, details))
+
+    assert isinstance(translation, ValidationFailedError)
+    assert {fault.code for fault in translation.faults} == {"refused_by_validator"}
+    places = ["/a~1b", "/list", "/list/1/stray", "/list/1/c", "/list/1/d", "/free", "/name"]
+    assert [fault.pointer for fault in translation.faults] == places
+    assert "canary" not in bytes(translation.response().body).decode()
+
+
+@pytest.mark.parametrize(
+    "details",
+    [None, {}, {"errInfo": {"details": {"operatorName": "$and", "clausesNotSatisfied": []}}}],
+    ids=["none", "an older server", "no schema"],
+)
+def test_a_refusal_without_places_is_of_the_whole_document(details: dict[str, Any] | None) -> None:
+    translation = translate(WriteError("canary", 121, details))
+
+    assert isinstance(translation, ValidationFailedError)
+    assert [fault.pointer for fault in translation.faults] == [""]
 
 
 def test_a_bulk_write_that_only_lacks_its_majority_is_unavailable() -> None:
