@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,14 @@ from rich.table import Table
 from service.api.parameters import parse_parameters
 from service.auth.accounts import Account
 from service.cli.environment import find_type, open_repository, read_settings, with_database
-from service.cli.terminal import print_table
+from service.cli.terminal import CommandError, print_table, printable
 from service.documents.registry import registered_types
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.indexes import IndexState, compare_indexes, create_missing
+from service.store.migrations import FOLDER, Course, Direction, MigrationError, Migrator, Step
 from service.store.query import read_list_query
+from service.store.validators import Refused, ValidatorState, apply_validators, compare_validators, find_refused
 
 app = typer.Typer(no_args_is_help=True, help="What MongoDB has, and how it finds it.")
 
@@ -47,6 +50,80 @@ def show_indexes(
     table = Table("type", "index", "keys", "state")
     for index in states:
         table.add_row(index.type_name, index.index_name, ", ".join(index.keys), index.state)
+    print_table(table)
+
+
+@app.command("validators")
+def show_validators(
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Install those that are missing or different.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Count the documents that they would not take; status 1 if there are any.")
+    ] = False,
+) -> None:
+    """Compare the validators that the types want with those that the database has."""
+    types = registered_types()
+
+    async def compare(settings: Settings) -> tuple[list[ValidatorState], dict[str, Refused]]:
+        seconds = settings.operation_timeout_seconds
+        async with open_database(settings, [Account], creates_indexes=False) as database:
+            if apply:
+                await apply_validators(database.handle, types, seconds)
+            states = await compare_validators(database.handle, types, seconds)
+            checked = types if check else ()
+            return states, {known.name: await find_refused(database.handle, known) for known in checked}
+
+    with with_database(read_settings()) as complete:
+        states, refused = asyncio.run(compare(complete))
+    table = Table("type", "validator", *(["refused documents"] if check else []))
+    for known in states:
+        table.add_row(known.type_name, known.state, *([str(refused[known.type_name].count)] if check else []))
+    print_table(table)
+    if any(found.count for found in refused.values()):
+        print_table(_examples(refused))
+        raise SystemExit(1)
+
+
+def _examples(refused: Mapping[str, Refused]) -> Table:
+    table = Table("type", "for example", "place", "fault")
+    for name, found in refused.items():
+        for key, faults in found.examples.items():
+            for fault in faults:
+                table.add_row(name, key, fault.pointer, fault.message)
+    return table
+
+
+@app.command("migrate")
+def migrate(
+    *,
+    backward: Annotated[bool, typer.Option("--backward", help="Take back what has been run, the last first.")] = False,
+    distance: Annotated[
+        int | None, typer.Option(min=1, help="How many migrations at most; by default forward all, backward one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what has been run, and what would be.")] = False,
+    transaction: Annotated[
+        bool, typer.Option(help="Let each migration happen whole or not at all; MongoDB gives it 60 seconds.")
+    ] = True,
+    folder: Annotated[Path, typer.Option(help="Another folder of migrations.")] = FOLDER,
+) -> None:
+    """Change the documents that are there into what this release wants."""
+    direction: Direction = "backward" if backward else "forward"
+    course = Course(direction, distance, uses_transactions=transaction, folder=folder)
+
+    async def follow(settings: Settings) -> list[Step]:
+        async with open_database(settings, [Account], creates_indexes=False) as database:
+            migrator = Migrator(database.handle, registered_types(), settings.operation_timeout_seconds)
+            return await (migrator.plan(course) if dry_run else migrator.run(course))
+
+    try:
+        with with_database(read_settings()) as complete:
+            steps = asyncio.run(follow(complete))
+    except MigrationError as error:
+        raise CommandError(printable(str(error))) from error
+    table = Table("migration", "before", "this run")
+    for step in steps:
+        done = f"would run {direction}" if dry_run else f"has run {direction}"
+        table.add_row(step.name, "has run" if step.has_run else "has not run", done if step.is_next else "")
     print_table(table)
 
 

@@ -22,7 +22,7 @@ from service.errors import StartupError
 RESERVED_NAMES = frozenset(
     {
         *("accounts", "audit", "auth", "docs", "exports", "health", "imports", "metrics", "system"),
-        *("locks", "quotas", "revoked_tokens", "sessions"),
+        *("locks", "migrations_log", "quotas", "revoked_tokens", "sessions"),
     }
 )
 """First segments of addresses, and collections, that are taken."""

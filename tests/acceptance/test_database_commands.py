@@ -28,6 +28,60 @@ def test_indexes_are_compared_created_and_never_dropped(service: Service, shared
         users.drop_index("made_by_hand")
 
 
+def test_validators_are_installed_compared_and_held_against_documents(service: Service, shared_home: Home) -> None:
+    with MongoClient[dict[str, object]](shared_home.mongodb_uri) as client:
+        database = client["dossier"]
+        (installed,) = database.list_collections(filter={"name": "users"})
+        try:
+            odd = database["users"].insert_one({"name": "Odd", "age": "old"}, bypass_document_validation=True)
+            database.command("collMod", "items", validator={})
+            database.command("collMod", "users", validationLevel="off")
+
+            before, checked, applied = shared_home.run_in_turn(
+                [(("database", "validators", *options), "") for options in ((), ("--check",), ("--apply",))]
+            )
+
+            (again,) = database.list_collections(filter={"name": "users"})
+        finally:
+            database["users"].delete_one({"name": "Odd"})
+
+    assert installed["options"]["validationLevel"] == "moderate"
+    assert again["options"] == installed["options"], "as the start has installed it"
+    assert (before[0] or 0, checked[0], applied[0] or 0) == (0, 1, 0)
+    assert {("items", "missing"), ("users", "different")} <= {tuple(row) for row in rows(before[1])}
+    assert ["users", "different", "1"] in rows(checked[1])
+    assert ["items", "missing", "0"] in rows(checked[1])
+    assert [row[:3] for row in rows(checked[1]) if len(row) == 4] == [
+        ["users", str(odd.inserted_id), place] for place in ("/age", "/email")
+    ]
+    assert {("items", "present"), ("users", "present")} <= {tuple(row) for row in rows(applied[1])}
+
+
+def test_migrations_are_listed_run_and_taken_back(service: Service, shared_home: Home) -> None:
+    folder = shared_home.directory / "drafts"
+    folder.mkdir()
+    (folder / "1_nothing.py").write_text('"""Nothing to do."""\n')
+    (folder / "2_broken.py").write_text("import nothing_of_this_name\n")
+
+    def migrate(*options: str) -> tuple[tuple[str, ...], str]:
+        """What starts it, with nothing on its standard input."""
+        return ("database", "migrate", "--folder", str(folder), *options), ""
+
+    listed, failed = shared_home.run_in_turn([migrate("--dry-run"), migrate()])
+    (folder / "2_broken.py").unlink()
+    done, again, back, applied = shared_home.run_in_turn(
+        [migrate(), migrate("--dry-run"), migrate("--backward"), (("database", "validators", "--apply"), "")]
+    )
+
+    assert ["1_nothing.py", "has not run", "would run forward"] in rows(listed[1])
+    assert (failed[0], failed[1], failed[2].count("\n")) == (1, "", 1)
+    assert "nothing_of_this_name" in failed[2]
+    assert rows(done[1])[-1] == ["1_nothing.py", "has not run", "has run forward"]
+    assert rows(again[1])[-1] == ["1_nothing.py", "has run", ""]
+    assert rows(back[1])[-1] == ["1_nothing.py", "has run", "has run backward"]
+    assert ["users", "present"] in rows(applied[1])
+
+
 def test_a_query_is_explained(service: Service, shared_home: Home) -> None:
     indexed = shared_home.run("database", "explain", "users", "name__gte=A&name__lt=B&sort=name")
     scanned = shared_home.run("database", "explain", "users", "age__gte=0&sort=age")

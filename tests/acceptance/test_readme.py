@@ -56,7 +56,7 @@ def test_the_third_type_costs_one_file_and_keeps_the_contract(tmp_path: Path) ->
     for name in ("service", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    [source] = [block for block in blocks("python") if "Settings" in block]
+    [source] = [block for block in blocks("python") if "(Record.Settings)" in block]
     (tmp_path / "service" / "documents" / "customer.py").write_text(source)
 
     done = subprocess.run(
