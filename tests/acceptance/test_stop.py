@@ -3,6 +3,7 @@
 import json
 import signal
 from contextlib import closing
+from ctypes import CDLL
 from http.client import HTTPConnection
 
 import httpx
@@ -31,14 +32,15 @@ def read_name(service: Service, location: str) -> str:
 def readiness_after(service: Service, sign: signal.Signals) -> tuple[int, str]:
     """Status and code of what it answers, on a connection that it has, to a request that comes with a signal.
 
-    It is asleep when both come, and so cannot have closed the connection before.
+    It is asleep when both come, and so cannot have closed the connection before. The signal is for its main thread, as
+    another might take it, and tell of it later than the request is answered.
     """
     url = httpx.URL(service.address)
     with closing(HTTPConnection(url.host, url.port, timeout=10)) as connection:
         connection.request("GET", "/health")
         connection.getresponse().read()
         service.send(signal.SIGSTOP)
-        service.send(sign)
+        assert CDLL(None).tgkill(service.pid, service.pid, sign) == 0
         connection.request("GET", "/health/ready")
         service.send(signal.SIGCONT)
         response = connection.getresponse()
