@@ -32,8 +32,8 @@ async def get_readiness(services: ServicesDependency) -> Response:
 
     Raises DatabaseUnavailableError and ShuttingDownError.
     """
-    if services.readiness.is_closing:
-        raise ShuttingDownError
     if not await services.database.has_primary(READY_SECONDS):
         raise DatabaseUnavailableError("No primary answers.")
+    if services.readiness.is_closing:  # which may have come while MongoDB was asked
+        raise ShuttingDownError
     return Response(orjson.dumps({"status": "ready"}), media_type=JSON)

@@ -1,7 +1,10 @@
 """How it ends, in order or not, and what the next start finds."""
 
+import json
 import signal
-import socket
+from contextlib import closing
+from ctypes import CDLL
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -26,30 +29,37 @@ def read_name(service: Service, location: str) -> str:
     return name
 
 
+def readiness_after(service: Service, sign: signal.Signals) -> tuple[int, str]:
+    """Status and code of what it answers, on a connection that it has, to a request that comes with a signal.
+
+    It is asleep when both come, and so cannot have closed the connection before. The signal is for its main thread, as
+    another might take it, and tell of it later than the request is answered.
+    """
+    url = httpx.URL(service.address)
+    with closing(HTTPConnection(url.host, url.port, timeout=10)) as connection:
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        service.send(signal.SIGSTOP)
+        assert CDLL(None).tgkill(service.pid, service.pid, sign) == 0
+        connection.request("GET", "/health/ready")
+        service.send(signal.SIGCONT)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())["code"]
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_service_and_its_mongod(home: Home, sign: signal.Signals) -> None:
+def test_from_a_signal_on_the_service_is_not_ready_and_it_ends_with_its_mongod(
+    home: Home, sign: signal.Signals
+) -> None:
     service = home.start()
     service.sign_in()  # leaves an idle connection, which must not hold it up
 
-    assert service.end(sign) == 0
+    answered = readiness_after(service, sign)
 
+    assert answered == (503, "shutting_down")
+    assert service.wait() == 0
     assert home.mongods == []
     assert "Traceback" not in service.stderr
-
-
-def test_a_service_that_was_told_to_end_is_not_ready(home: Home) -> None:
-    service = home.start()
-    with socket.create_connection((httpx.URL(service.address).host, httpx.URL(service.address).port), 10) as connection:
-        # It is asleep when both the signal and a request come, and so cannot have closed the connection before.
-        service.send(signal.SIGSTOP)
-        service.send(signal.SIGTERM)
-        connection.sendall(b"GET /health/ready HTTP/1.1\r\nHost: dossier\r\n\r\n")
-        service.send(signal.SIGCONT)
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b'"code":"shutting_down"' in answer
-    assert service.wait() == 0
 
 
 def test_a_signal_during_the_start_leaves_no_mongod(home: Home) -> None:
