@@ -7,6 +7,7 @@ from rich.table import Table
 from tests.acceptance.slow_clients import BODIES, CONNECTIONS, HEADERS, latencies, percentile, trickling
 
 SECONDS = 15.0
+SETTLING_SECONDS = 2.0
 MOST = 2
 
 
@@ -14,13 +15,12 @@ def measure(client: httpx.Client) -> None:
     """Read one user again and again, alone and beside the others, and print the table."""
     one = client.get("/api/v1/users", params={"limit": 1}).raise_for_status().json()["items"][0]["id"]
     path, address = f"/api/v1/users/{one}", str(client.base_url)
-    latencies(client, path, 2)  # what is slow at first is no measure
-    alone = latencies(client, path, SECONDS)
+    alone = _settled(client, path)
     with trickling(address, HEADERS):
-        headers = latencies(client, path, SECONDS)
+        headers = _settled(client, path)
     with trickling(address, BODIES.format(authorization=client.headers["Authorization"])):
-        bodies = latencies(client, path, SECONDS)
-    alone = sorted(alone + latencies(client, path, SECONDS))  # before and after, as the machine has moods
+        bodies = _settled(client, path)
+    alone = sorted(alone + _settled(client, path))  # before and after, as the machine has moods
     table = Table("one user by id, beside", "requests", "p50 ms", "p99 ms", "p99, x alone", "at most")
     for name, measured in [
         ("nobody", alone),
@@ -31,3 +31,9 @@ def measure(client: httpx.Client) -> None:
         ratio = p99 / percentile(alone, 0.99)
         table.add_row(name, f"{len(measured):,}", f"{p50 * 1000:.2f}", f"{p99 * 1000:.2f}", f"{ratio:.2f}", str(MOST))
     Console(width=120).print(table)
+
+
+def _settled(client: httpx.Client, path: str) -> list[float]:
+    """The seconds of requests, once all who are to be beside them have come, and what is slow at first is over."""
+    latencies(client, path, SETTLING_SECONDS)
+    return latencies(client, path, SECONDS)

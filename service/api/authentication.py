@@ -25,6 +25,7 @@ from service.errors import (
     BodyTooLargeError,
     DatabaseUnavailableError,
     InvalidClientError,
+    RequestTimeoutError,
     TokenRequestError,
     TooManyAttemptsError,
     problems,
@@ -75,7 +76,7 @@ def _answers(schema: str | None, description: str) -> dict[int | str, dict[str, 
         200: {"description": description, **content},
         400: {"description": TokenRequestError.title(), **refusal},
         401: {"description": InvalidClientError.title(), **refusal},
-        **problems(BodyTooLargeError, TooManyAttemptsError, DatabaseUnavailableError),
+        **problems(RequestTimeoutError, BodyTooLargeError, TooManyAttemptsError, DatabaseUnavailableError),
     }
 
 

@@ -12,17 +12,31 @@ from service.errors import (
     BodyTooLargeError,
     DatabaseUnavailableError,
     InsufficientScopeError,
+    OverloadedError,
+    RequestTimeoutError,
     ServiceError,
+    ShuttingDownError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
 from service.store.repository import Page, Presented, entity_tag
 from service.store.schemas import REF_TEMPLATE
 
-ALWAYS: tuple[type[ServiceError], ...] = (AuthenticationError, InsufficientScopeError, DatabaseUnavailableError)
+ALWAYS: tuple[type[ServiceError], ...] = (
+    AuthenticationError,
+    InsufficientScopeError,
+    DatabaseUnavailableError,
+    OverloadedError,
+    ShuttingDownError,
+)
 """What any route with a scope may refuse with."""
 
-ON_BODY: tuple[type[ServiceError], ...] = (BodyTooLargeError, UnsupportedMediaTypeError, ValidationFailedError)
+ON_BODY: tuple[type[ServiceError], ...] = (
+    RequestTimeoutError,
+    BodyTooLargeError,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+)
 """And any that takes a body."""
 
 MAX_LINKED_BYTES = 2048

@@ -25,9 +25,7 @@ ABANDON_SECONDS = 2
 """How long a start that is under way may still take after a signal: longer than one that has all it needs."""
 
 
-def run_server(
-    app: FastAPI, settings: Settings, listener: socket.socket, has_started: Callable[[], None] = lambda: None
-) -> None:
+def run_server(app: FastAPI, settings: Settings, listener: socket.socket, has_started: Callable[[], None]) -> None:
     """Serve until a signal ends it; `has_started` is called once it serves. Raises StartupError and ServiceError."""
     config = uvicorn.Config(
         app,

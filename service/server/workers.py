@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -69,12 +70,10 @@ class _Worker:
 
     def listen(self) -> None:
         """Take in what it has said, if anything."""
-        try:
+        with suppress(EOFError, OSError):  # it is gone
             while self.said.poll():
                 self.failure = self.said.recv()
                 self.serves = not self.failure
-        except EOFError:
-            pass  # it is gone
 
     @property
     def next_pause_seconds(self) -> float:
@@ -127,9 +126,9 @@ class _Supervisor:
         told = [worker.said for worker in self._workers if not worker.serves]
         ends = [worker.process.sentinel for worker in self._workers]
         connection.wait([*told, *ends], None if pause is None else max(0, pause - monotonic()))
-        for worker in self._workers:
-            worker.listen()
         dead = [worker for worker in self._workers if not worker.process.is_alive()]
+        for worker in self._workers:  # now, as the last that one has said may have come in this moment
+            worker.listen()
         self._workers = [worker for worker in self._workers if worker not in dead]
         for worker in dead:
             worker.said.close()
