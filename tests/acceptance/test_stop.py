@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from contextlib import closing
 from ctypes import CDLL
 from http.client import HTTPConnection

