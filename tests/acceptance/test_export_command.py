@@ -409,4 +409,4 @@ def test_the_readme_shows_commands_that_run(service: Service, shared_home: Home,
     ended = in_turn(shared_home, [(command, f"{password}\n") for command in commands])
 
     assert [(status, errors) for status, _, errors in ended] == [(0, "")] * len(lines)
-    assert len(lines) == 2
+    assert len(lines) == 3

@@ -217,6 +217,7 @@ def test_exports_that_stall_starve_nobody(home: Home) -> None:
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_exports")
 
 
+@pytest.mark.slow  # a hundred exports
 def test_a_hundred_clients_that_leave_leave_nothing_behind(home: Home, mongod: Mongod) -> None:
     service = home.start(
         **TWO_WORKERS, exports_at_once=50
@@ -377,6 +378,7 @@ def test_a_snapshot_that_mongodb_cannot_give_is_refused(tmp_path: Path) -> None:
 # The workers
 
 
+@pytest.mark.slow  # as busy ones can
 def test_idle_workers_can_be_killed(home: Home, mongod: Mongod) -> None:
     service = home.start(**TWO_WORKERS)
     workers = workers_of(service)
@@ -481,6 +483,7 @@ def test_a_killed_service_leaves_no_worker_and_no_file_that_looks_whole(home: Ho
     assert "Traceback" not in service.stderr
 
 
+@pytest.mark.slow  # two services
 def test_the_next_service_says_that_an_export_was_killed(data: ReplicaSet, mongod: Mongod, tmp_path: Path) -> None:
     with data.home(tmp_path, RESUME_SECONDS=0.2) as home:
         service = home.start(**TWO_WORKERS)
@@ -531,6 +534,7 @@ def test_ctrl_c_ends_everything_in_order(terminal: Home) -> None:
     assert_ended_in_order(service, terminal, workers)
 
 
+@pytest.mark.slow  # as SIGTERM does
 def test_ctrl_c_lets_an_export_finish(terminal: Home) -> None:
     service = terminal.start(**TWO_WORKERS)
     workers = workers_of(service)

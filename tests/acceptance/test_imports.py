@@ -225,6 +225,7 @@ def test_a_file_whose_service_was_killed_can_be_sent_again_with_nothing_doubled(
     assert has_each_once(home, "visits", "page", (f"/{number}" for number in range(ROWS)))
 
 
+@pytest.mark.slow  # a large file
 def test_a_file_whose_process_was_killed_can_be_sent_again_at_once(home: Home) -> None:
     content = visits()
     service = home.start()

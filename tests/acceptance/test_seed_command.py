@@ -94,6 +94,7 @@ def other(home: Home, mongodb_uri: str) -> Iterator[Seeded]:
         other.close()
 
 
+@pytest.mark.slow  # several commands
 def test_a_second_run_goes_on_after_the_first(seeded: Seeded, other: Seeded) -> None:
     seeded.seed("users", "1500")
     seeded.seed("users", "700")
@@ -126,7 +127,9 @@ def test_what_is_there_already_is_refused_in_one_line_that_says_what_to_do(seede
     seeded.seed("items", "20", "--start", "31")
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
+@pytest.mark.parametrize(
+    "sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["SIGINT", "SIGTERM"]
+)
 def test_whoever_interrupts_it_sees_how_far_it_was(seeded: Seeded, sign: signal.Signals) -> None:
     screen, terminal = pty.openpty()
     os.set_blocking(screen, False)

@@ -100,6 +100,7 @@ def test_a_killed_service_leaves_a_mongod_that_the_next_start_finds_and_ends(hom
     assert home.mongods == []
 
 
+@pytest.mark.slow  # two services
 def test_nothing_need_be_removed_by_hand_after_service_and_mongod_were_killed(home: Home) -> None:
     first = home.start()
     location = create_ada(first)
