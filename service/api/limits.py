@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.origins import PROBES
 from service.errors import OverloadedError, RequestTimeoutError
 
+ALWAYS_SERVED = (PROBES, "/metrics")
+"""What tells of an overload."""
+
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -24,8 +27,8 @@ class ConcurrencyLimitMiddleware:
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; probes are always answered."""
-        if scope["type"] != "http" or scope["path"].startswith(PROBES):
+        """Serve one request; probes and scrapes are always answered."""
+        if scope["type"] != "http" or scope["path"].startswith(ALWAYS_SERVED):
             await self._app(scope, receive, send)
             return
         if self._running >= self._limit:
