@@ -1,13 +1,10 @@
 """The `dossier` command."""
 
-import sys
-from typing import NoReturn
-
 import typer
 
 from service.cli import accounts, backup, database, export, import_file, keys, seed, serve, template
-from service.cli.terminal import CommandError, in_one_line
-from service.errors import InternalError, ServiceError, StartupError
+from service.cli.terminal import CommandError, line_of, warn
+from service.errors import ServiceError, StartupError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serve.serve)
@@ -26,14 +23,6 @@ def main() -> None:
     """Run the command; whatever can be foreseen ends it with one clear line and status 1."""
     try:
         app()
-    except (CommandError, StartupError) as error:
-        _fail(str(error))
-    except InternalError as error:
-        _fail(f"MongoDB says: {error.__cause__}" if error.__cause__ else error.detail)
-    except ServiceError as error:
-        _fail(in_one_line(error.members()))
-
-
-def _fail(line: str) -> NoReturn:
-    print(f"dossier: {line}", file=sys.stderr)
-    raise SystemExit(1)
+    except (CommandError, StartupError, ServiceError) as error:
+        warn(line_of(error))
+        raise SystemExit(1) from None

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, aclosing, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,21 +18,35 @@ from service.cli import mongo_tools
 from service.cli.environment import COMMAND_LINE, read_settings, with_database
 from service.cli.output import check_place, draft_of
 from service.cli.progress import Update, progress_bar
-from service.cli.terminal import CommandError, heed_every_signal, stop_if_interrupted
+from service.cli.terminal import (
+    CommandError,
+    heed_every_signal,
+    line_of,
+    stop_if_interrupted,
+    uninterrupted,
+    warn,
+)
 from service.documents.registry import registered_types
+from service.errors import ServiceError
 from service.observability.logs import configure_logging
 from service.settings import Settings
 from service.store.audit_records import Action, Actor, AuditEvent, AuditTrail
 from service.store.backup import (
     INSERT_BYTES,
     INSERT_DOCUMENTS,
+    Restoration,
+    drop_collections,
     end_sign_ins,
+    forget_partial,
     full_collections,
+    is_partly_restored,
+    kept_collections,
     read_database,
     restoration,
 )
 from service.store.database import Database, open_database
-from service.store.preparation import open_ready_database
+from service.store.embedded import has_data
+from service.store.preparation import classes_of, make_ready, wanted_collections
 from service.transfer.archive import Archive, ArchiveWriter, Manifest, is_archive
 
 Tool = Literal["mongodump", "driver"]
@@ -59,18 +74,16 @@ def back_up(
     is_dumped = whole_set or tool == "mongodump" or (tool is None and mongo_tools.find_program("mongodump") is not None)
     configure_logging("critical")  # a person wants one line at the end
     started = time.monotonic()
-    with with_database(read_settings()) as settings, draft_of(file, mode=0o600) as draft:
+    with _present_database() as settings:
         if is_dumped:
-            asyncio.run(_note(settings, "backup", file))
-            mongo_tools.dump(settings, draft, whole_set=whole_set)
+            asyncio.run(_note_backup(settings, file))
+            digest = mongo_tools.dump(settings, file, whole_set=whole_set)
             said = "by mongodump"
         else:
-            manifest = asyncio.run(_write(settings, draft, file))
+            with draft_of(file, mode=0o600) as draft:
+                manifest = asyncio.run(_write(settings, draft, file))
+            digest = mongo_tools.digest_of(file)
             said = f"{manifest.documents:,} documents of {len(manifest.collections)} collections"
-    digest = mongo_tools.digest_of(file)
-    if is_dumped:
-        with draft_of(mongo_tools.digest_file(file)) as beside:
-            beside.write(f"{digest}  {file.name}\n".encode())
     seconds = time.monotonic() - started
     print(f"{file}: {said}, {decimal(file.stat().st_size)}, {seconds:.1f} s, SHA-256 {digest}")
 
@@ -79,7 +92,7 @@ async def _write(settings: Settings, draft: BinaryIO, file: Path) -> Manifest:
     done, begun_at = 0, datetime.now(UTC)
     with ArchiveWriter(draft) as archive, progress_bar(file.name, "documents") as update:
         async with open_database(settings, [AuditEvent]) as database:
-            await _audit(settings).note("backup", Actor(COMMAND_LINE), target=file.name)
+            await _note(settings, "backup", file)
             reading = read_database(database.handle, settings.operation_timeout_seconds)
             async with aclosing(reading) as collections:
                 async for name, batches in collections:
@@ -89,6 +102,19 @@ async def _write(settings: Settings, draft: BinaryIO, file: Path) -> Manifest:
                             done += await asyncio.to_thread(add, batch)
                             _show(update, done)
         return archive.finish(version=version("dossier"), database=settings.mongodb_database, begun_at=begun_at)
+
+
+@contextmanager
+def _present_database() -> Iterator[Settings]:
+    """One that is there. Raises CommandError where a new one would be started, as in a folder that is not meant."""
+    settings = read_settings()
+    if settings.mongodb_uri is None and not has_data(settings.data_dir):
+        raise CommandError(
+            f"DOSSIER_MONGODB_URI is not set, and {settings.data_dir.resolve()} has no MongoDB;"
+            " settings are those of the environment, and of .env in the folder where this runs"
+        )
+    with with_database(settings) as complete:
+        yield complete
 
 
 def restore(
@@ -136,71 +162,94 @@ def _restore_archive(asked: _Asked) -> str:
     with closing(Archive(asked.file)) as archive:
         archive.check()
         if not asked.check:
-            with with_database(read_settings()) as settings:
+            with _present_database() as settings:
                 asyncio.run(_put_back(settings, archive, asked))
         return f"{archive.manifest.documents:,} documents of {archive.manifest.begun_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _restore_dump(asked: _Asked) -> str:
-    mongo_tools.check_digest(asked.file)
+    origin = mongo_tools.check_digest(asked.file)
     if not asked.check:
-        with with_database(read_settings()) as settings:
-            if not asked.replace:
-                _refuse_over(asyncio.run(_full(settings)))
+        with _present_database() as settings:
+            before = asyncio.run(_collections_before(settings, asked))
             with asked.file.open("rb") as opened:
                 mongo_tools.restore(
                     settings,
                     opened,
+                    origin=origin,
                     replace=asked.replace,
                     whole_set=asked.whole_set,
                     bypass_validators=asked.bypass_validators,
                 )
-            if not asyncio.run(_full(settings)):
-                name = settings.mongodb_database
-                raise CommandError(f"mongorestore has put nothing into {name}: {asked.file} is of another database")
-            asyncio.run(_finish_dump(settings, asked.file))
+            asyncio.run(_finish_dump(settings, asked, before))
     return "an archive of mongodump"
 
 
 async def _put_back(settings: Settings, archive: Archive, asked: _Asked) -> None:
     manifest, seconds, bypass = archive.manifest, settings.operation_timeout_seconds, asked.bypass_validators
-    with progress_bar(asked.file.name, "documents", manifest.documents) as update:
-        async with (
-            _open(settings) as database,
-            restoration(database.handle, seconds, bypasses_validators=bypass) as restoring,
-        ):
-            if not asked.replace:
-                _refuse_over(await full_collections(database.handle, seconds))
-            done = 0
-            for member in manifest.collections:
-                await restoring.begin(member.name)
-                for documents in archive.documents(member.name, INSERT_DOCUMENTS, INSERT_BYTES):
-                    stop_if_interrupted()
-                    await restoring.write(member.name, documents)
-                    done += len(documents)
-                    _show(update, done)
-            await restoring.publish()
-            await _finish(settings, database, asked.file)
-
-
-async def _full(settings: Settings) -> list[str]:
-    async with open_database(settings, [AuditEvent]) as database:
-        return await full_collections(database.handle, settings.operation_timeout_seconds)
-
-
-async def _finish_dump(settings: Settings, file: Path) -> None:
     async with _open(settings) as database:
-        await _finish(settings, database, file)
+        wanted = wanted_collections(registered_types(), OWN_CLASSES)
+        is_repeated = await is_partly_restored(database.handle, manifest.digest, seconds)
+        if not (asked.replace or is_repeated):
+            _refuse_over(await full_collections(database.handle, seconds))
+        async with restoration(database.handle, seconds, wanted, bypasses_validators=bypass) as restoring:
+            with progress_bar(asked.file.name, "documents", manifest.documents) as update:
+                done = 0
+                for member in manifest.collections:
+                    await restoring.begin(member.name)
+                    for documents in archive.documents(member.name, INSERT_DOCUMENTS, INSERT_BYTES):
+                        stop_if_interrupted()
+                        await restoring.write(member.name, documents)
+                        done += len(documents)
+                        _show(update, done)
+            with uninterrupted():
+                stop_if_interrupted()
+                await _publish(restoring, manifest.digest, replaces=asked.replace)
+        await _finish(settings, database, asked.file)
+
+
+async def _publish(restoring: Restoration, digest: str, *, replaces: bool) -> None:
+    try:
+        await restoring.publish(digest, replaces=replaces)
+    except ServiceError as error:
+        if not restoring.is_partial:
+            raise
+        raise CommandError(f"partly restored: run it again; {line_of(error)}") from error
+
+
+async def _collections_before(settings: Settings, asked: _Asked) -> Mapping[str, bytes]:
+    """Those that there are before mongorestore."""
+    async with open_database(settings, [AuditEvent]) as database:
+        if not asked.replace:
+            _refuse_over(await full_collections(database.handle, settings.operation_timeout_seconds))
+        return await kept_collections(database.handle, settings.operation_timeout_seconds)
+
+
+async def _finish_dump(settings: Settings, asked: _Asked, before: Mapping[str, bytes]) -> None:
+    """Do what mongorestore does not. It makes those collections anew that it replaces."""
+    seconds = settings.operation_timeout_seconds
+    async with _open(settings) as database:
+        present = await kept_collections(database.handle, seconds)
+        lacked = [name for name, uuid in present.items() if before.get(name) == uuid]
+        full = await full_collections(database.handle, seconds)
+        if not (set(full) - set(lacked) if asked.replace else full):
+            name = settings.mongodb_database
+            raise CommandError(f"mongorestore has put nothing into {name}: {asked.file} is of another database")
+        if asked.replace:
+            await drop_collections(database.handle, lacked, seconds)
+        await end_sign_ins(database.handle, seconds)
+        await forget_partial(database.handle, seconds)
+        await _finish(settings, database, asked.file)
 
 
 async def _finish(settings: Settings, database: Database, file: Path) -> None:
-    await end_sign_ins(database.handle, settings.operation_timeout_seconds)
-    await _audit(settings).note("restore", Actor(COMMAND_LINE), target=file.name)
+    await make_ready(database, registered_types(), OWN_CLASSES, settings.operation_timeout_seconds)
+    await _note(settings, "restore", file)
 
 
 def _open(settings: Settings) -> AbstractAsyncContextManager[Database]:
-    """The database, with all that a start of the service makes ready there."""
-    return open_ready_database(settings, registered_types(), OWN_CLASSES)
+    """The database as it is, which a start might refuse."""
+    return open_database(settings, classes_of(registered_types(), OWN_CLASSES))
 
 
 def _refuse_over(full: list[str]) -> None:
@@ -214,10 +263,12 @@ def _show(update: Update | None, done: int) -> None:
         update(completed=done)
 
 
-async def _note(settings: Settings, action: Action, file: Path) -> None:
+async def _note_backup(settings: Settings, file: Path) -> None:
     async with open_database(settings, [AuditEvent]):
-        await _audit(settings).note(action, Actor(COMMAND_LINE), target=file.name)
+        await _note(settings, "backup", file)
 
 
-def _audit(settings: Settings) -> AuditTrail:
-    return AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
+async def _note(settings: Settings, action: Action, file: Path) -> None:
+    trail = AuditTrail(settings.audit_days, settings.operation_timeout_seconds)
+    if not await trail.note(action, Actor(COMMAND_LINE), target=file.name):
+        warn(f"the audit trail has no event of this {action}: the user of DOSSIER_MONGODB_URI has to insert into audit")

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import BinaryIO, Literal
 
-from service.cli.terminal import CommandError, printable
+from service.cli.output import draft_of
+from service.cli.terminal import CommandError, printable, uninterrupted
 from service.settings import Settings
+from service.store.failures import said_in_short
 
 Program = Literal["mongodump", "mongorestore"]
 
@@ -19,40 +22,79 @@ GZIP = b"\x1f\x8b"
 """RFC 1952 §2.3.1."""
 
 
+DATABASE = "# database "
+"""What a line beside a digest starts with: `sha256sum --check` takes it for a comment."""
+
+CHUNK_BYTES = 1_048_576
+
+
 def find_program(name: Program) -> str | None:
     """Where it is, if it is."""
     return shutil.which(name)
 
 
-def dump(settings: Settings, file: BinaryIO, *, whole_set: bool) -> None:
-    """Write an archive of the database, or of the whole set as it was at one moment. Raises CommandError."""
+def dump(settings: Settings, path: Path, *, whole_set: bool) -> str:
+    """Write an archive of the database, or of the whole set as it was at one moment, and its digest beside it.
+
+    Returns the digest. Raises CommandError.
+    """
     scope = ["--oplog"] if whole_set else [f"--db={settings.mongodb_database}"]
-    _run("mongodump", settings, ["--archive", "--gzip", *scope], stdout=file)
+    origin = "" if whole_set else f"{DATABASE}{settings.mongodb_database}\n"
+    with ExitStack() as drafts:
+        archive = drafts.enter_context(draft_of(path, mode=0o600))
+        sha256 = hashlib.sha256()
+        with _running("mongodump", settings, ["--archive", "--gzip", *scope], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while chunk := process.stdout.read(CHUNK_BYTES):
+                sha256.update(chunk)
+                archive.write(chunk)
+        beside = drafts.enter_context(draft_of(digest_file(path)))
+        beside.write(f"{origin}{sha256.hexdigest()}  {path.name}\n".encode())
+        archive.flush()
+        os.fsync(archive.fileno())  # which takes its time, and what is left then none
+        with uninterrupted():
+            drafts.close()  # the digest first: without its archive it does no harm
+    return sha256.hexdigest()
 
 
-def restore(settings: Settings, file: BinaryIO, *, replace: bool, whole_set: bool, bypass_validators: bool) -> None:
-    """Put an archive back. Raises CommandError."""
-    scope = ["--oplogReplay"] if whole_set else [f"--nsInclude={settings.mongodb_database}.*"]
+def restore(  # noqa: PLR0913 - all that mongorestore is told
+    settings: Settings, file: BinaryIO, *, origin: str | None, replace: bool, whole_set: bool, bypass_validators: bool
+) -> None:
+    """Put an archive back, which is of the database `origin` if that is known. Raises CommandError."""
+    name = settings.mongodb_database
+    scope = ["--oplogReplay"] if whole_set else [f"--nsInclude={origin or name}.*"]
+    if not whole_set and origin not in {None, name}:
+        scope += [f"--nsFrom={origin}.*", f"--nsTo={name}.*"]
     more = [*(["--drop"] if replace else []), *(["--bypassDocumentValidation"] if bypass_validators else [])]
-    _run("mongorestore", settings, ["--archive", "--gzip", "--stopOnError", *scope, *more], stdin=file)
+    with _running("mongorestore", settings, ["--archive", "--gzip", "--stopOnError", *scope, *more], stdin=file):
+        pass
 
 
-def _run(
+@contextmanager
+def _running(
     name: Program,
     settings: Settings,
     arguments: list[str],
     stdin: BinaryIO | int = subprocess.DEVNULL,
-    stdout: BinaryIO | int = subprocess.DEVNULL,
-) -> None:
+    stdout: int = subprocess.DEVNULL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, which has ended well at the end. Raises CommandError."""
     program = find_program(name)
     if program is None:
         raise CommandError(f"{name} is not installed, which this takes; it comes with MongoDB's Database Tools")
-    with _address_in_a_file(settings) as config:
+    with _address_in_a_file(settings) as config, TemporaryFile() as said:
         command = [program, f"--config={config}", *arguments]
-        done = subprocess.run(command, check=False, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)  # noqa: S603 - found by its name, as a shell would
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CommandError(f"{name} ended with {done.returncode}: {printable(last)}")
+        with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=said) as process:  # noqa: S603 - found by its name, as a shell would
+            try:
+                yield process
+                process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise CommandError(f"{name} ended with {process.returncode}: {printable(said_in_short(last))}")
 
 
 @contextmanager
@@ -83,12 +125,14 @@ def digest_file(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def check_digest(path: Path) -> None:
-    """Raise CommandError unless a dump is as it was written."""
+def check_digest(path: Path) -> str | None:
+    """The database that a dump is of, if that is known. Raises CommandError unless it is as it was written."""
     beside = digest_file(path)
     try:
-        expected = beside.read_text().split(maxsplit=1)[0]
-    except (OSError, UnicodeDecodeError, IndexError) as error:
+        lines = beside.read_text().splitlines()
+        expected, *_ = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    except (OSError, ValueError) as error:
         raise CommandError(f"{beside} has no digest of {path.name} to hold it against: {error}") from error
     if digest_of(path) != expected:
         raise CommandError(f"{path} is not what was written: its SHA-256 is not that of {beside}")
+    return next((line.removeprefix(DATABASE) for line in lines if line.startswith(DATABASE)), None)

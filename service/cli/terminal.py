@@ -4,11 +4,15 @@ import asyncio
 import getpass
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from service.errors import InternalError, ServiceError, StartupError
+from service.store.failures import reason_of
 
 MAX_LINE = 10_000
 
@@ -29,11 +33,32 @@ def heed_every_signal() -> None:
         signal.signal(signal.SIGHUP, interrupt)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no signal that can be ignored end what is short, and must not be left half done."""
+    handlers = {sign: signal.signal(sign, signal.SIG_IGN) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+
+
 def stop_if_interrupted() -> None:
     """Raise CancelledError in a task that is cancelled, again: Python 3.11's wait_for, in the driver, can lose it."""
     this = asyncio.current_task()
     if this is not None and this.cancelling():
         raise asyncio.CancelledError
+
+
+def line_of(error: CommandError | StartupError | ServiceError) -> str:
+    """What a person is told of it."""
+    match error:
+        case InternalError():
+            return reason_of(error)
+        case ServiceError():
+            return in_one_line(error.members())
+    return str(error)
 
 
 def in_one_line(problem: Mapping[str, Any]) -> str:
@@ -51,6 +76,11 @@ def _place(fault: Mapping[str, Any]) -> str:
 def printable(text: str) -> str:
     """The text in one line, which does nothing to a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def warn(line: str) -> None:
+    """Say it where errors go."""
+    print(f"dossier: {line}", file=sys.stderr)
 
 
 def ask_password(prompt: str = "Password: ") -> str:

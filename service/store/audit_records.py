@@ -90,8 +90,8 @@ class AuditTrail:
         self._keep = timedelta(days=keep_days)
         self._timeout_seconds = timeout_seconds
 
-    async def note(self, action: Action, actor: Actor, outcome: Outcome = "done", **values: Any) -> None:
-        """Write down what was done. `values` are other members of AuditEvent.
+    async def note(self, action: Action, actor: Actor, outcome: Outcome = "done", **values: Any) -> bool:
+        """Write down what was done, and say whether that is kept. `values` are other members of AuditEvent.
 
         What cannot be written is logged whole instead: it has been done, and its caller should hear of that.
         """
@@ -116,3 +116,5 @@ class AuditTrail:
                 await event.insert()
         except ServiceError as error:
             log.error("an audit event could not be written", audit=event.model_dump(mode="json"), cause=str(error))  # noqa: TRY400
+            return False
+        return True

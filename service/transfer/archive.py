@@ -63,6 +63,11 @@ class Manifest(BaseModel):
         """How many there are in all."""
         return sum(member.documents for member in self.collections)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and so of all that is in the backup."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 @dataclass(slots=True)
 class _Tally:

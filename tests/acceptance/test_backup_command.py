@@ -166,6 +166,56 @@ def test_a_database_comes_back_to_the_last_bit_or_not_at_all_and_never_twice(dat
     assert databases.events("new").count("restore") == 1  # the trail is that of the backup, too
 
 
+def test_a_restoration_goes_where_it_is_needed_and_finishes_what_was_broken_off(databases: Databases) -> None:
+    databases.well("old", ("seed", "users", "3"), ("backup", "nightly.zip", "--tool", "driver"))
+    databases.well("new", ("seed", "users", "1"))
+    old, new = (databases.client[databases.name(of)] for of in ("old", "new"))
+    for name in new["users"].index_information():
+        if name != "_id_":
+            new["users"].drop_index(name)
+    new.command("collMod", "users", validationLevel="off")
+    new["users"].insert_many([{"email": "twice@example.org"}, {"email": "twice@example.org"}])
+    new["migrations_log"].insert_one({"name": "20990101_made_since.py", "is_current": True})
+    databases.client[databases.name("view")].command("create", "users", viewOn="items", pipeline=[])
+
+    [replaced] = databases.well("new", ("restore", "nightly.zip", "--replace"))
+    [(broken, _, said)] = databases.run("view", ("restore", "nightly.zip"))
+    view = databases.client[databases.name("view")]
+    has_begun = view["audit"].count_documents({})
+    view["users"].drop()
+    [finished] = databases.well("view", ("restore", "nightly.zip"))
+    [(refused, _, _)] = databases.run("view", ("restore", "nightly.zip"))
+
+    assert "restored, " in replaced
+    assert new["users"].index_information() == old["users"].index_information()
+    assert new["users"].options() == old["users"].options()
+    assert "migrations_log" not in new.list_collection_names()
+    assert broken == 1
+    assert said.startswith("dossier: partly restored: run it again; MongoDB says: ")
+    assert (said.count("\n"), len(said) < 200) == (1, True)
+    assert has_begun
+    assert "restored, " in finished
+    assert refused == 1
+    for name in ("new", "view"):
+        assert without_restore(databases.documents(name)) == databases.documents(name) | databases.documents("old")
+
+
+def test_where_no_database_is_none_is_made_and_what_the_trail_does_not_take_is_said(databases: Databases) -> None:
+    databases.well("old", ("seed", "users", "1"))
+    databases.client[databases.name("old")].command("collMod", "audit", validator={"never": {"$exists": True}})
+
+    [(status, _, errors)] = databases.run("old", ("backup", "nightly.zip", "--tool", "driver"))
+    nowhere = databases.home.run_in_turn([(("backup", "other.zip"), ""), (("restore", "nightly.zip"), "")])
+
+    assert (status, errors.count("\n")) == (0, 1)
+    assert errors.startswith("dossier: the audit trail has no event of this backup: ")
+    for ended, output, said in nowhere:
+        assert (ended, output, said.count("\n")) == (1, "", 1)
+        assert said.startswith(f"dossier: DOSSIER_MONGODB_URI is not set, and {databases.home.data_dir} has no MongoDB")
+    assert not databases.home.data_dir.exists()
+    assert not (databases.home.directory / "other.zip").exists()
+
+
 def damaged(directory: Path, name: str) -> list[str]:
     """Names of files that are not this one any more, or never were one."""
     whole = (directory / name).read_bytes()
