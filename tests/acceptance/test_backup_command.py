@@ -166,6 +166,7 @@ def test_a_database_comes_back_to_the_last_bit_or_not_at_all_and_never_twice(dat
     assert databases.events("new").count("restore") == 1  # the trail is that of the backup, too
 
 
+@pytest.mark.slow
 def test_a_restoration_goes_where_it_is_needed_and_finishes_what_was_broken_off(databases: Databases) -> None:
     databases.well("old", ("seed", "users", "3"), ("backup", "nightly.zip", "--tool", "driver"))
     databases.well("new", ("seed", "users", "1"))
@@ -201,8 +202,7 @@ def test_a_restoration_goes_where_it_is_needed_and_finishes_what_was_broken_off(
 
 
 def test_where_no_database_is_none_is_made_and_what_the_trail_does_not_take_is_said(databases: Databases) -> None:
-    databases.well("old", ("seed", "users", "1"))
-    databases.client[databases.name("old")].command("collMod", "audit", validator={"never": {"$exists": True}})
+    databases.client[databases.name("old")].create_collection("audit", validator={"never": {"$exists": True}})
 
     [(status, _, errors)] = databases.run("old", ("backup", "nightly.zip", "--tool", "driver"))
     nowhere = databases.home.run_in_turn([(("backup", "other.zip"), ""), (("restore", "nightly.zip"), "")])
@@ -212,7 +212,7 @@ def test_where_no_database_is_none_is_made_and_what_the_trail_does_not_take_is_s
     for ended, output, said in nowhere:
         assert (ended, output, said.count("\n")) == (1, "", 1)
         assert said.startswith(f"dossier: DOSSIER_MONGODB_URI is not set, and {databases.home.data_dir} has no MongoDB")
-    assert not databases.home.data_dir.exists()
+    assert not (databases.home.data_dir / "mongodb").exists()
     assert not (databases.home.directory / "other.zip").exists()
 
 
@@ -237,7 +237,14 @@ from pathlib import Path
 [config] = [word.removeprefix("--config=") for word in sys.argv if word.startswith("--config=")]
 seen = {{"arguments": sys.argv[1:], "config": Path(config).read_text(), "mode": os.stat(config).st_mode & 0o777}}
 if {reads}:
+    from pymongo import MongoClient
     seen["read"] = sys.stdin.buffer.read().hex()
+    options = dict(word[2:].split("=", 1) for word in sys.argv[1:] if "=" in word)
+    with MongoClient(json.loads(seen["config"].removeprefix("uri: "))) as client:
+        users = client[options.get("nsTo", options.get("nsInclude", {database!r})).removesuffix(".*")]["users"]
+        if "--drop" in sys.argv:
+            users.drop()
+        users.insert_one({{"restored": True}})
 Path({record!r}).write_text(json.dumps(seen))
 sys.stdout.buffer.write(bytes.fromhex({written!r}))
 print("a progress line\\nFailed: {said}", file=sys.stderr)
@@ -246,9 +253,14 @@ sys.exit({status})
 
 
 class Program:
-    """Stands in for mongodump or mongorestore, which cannot be had here: it notes how it was called."""
+    """Stands in for mongodump or mongorestore, which cannot be had here: it notes how it was called.
 
-    def __init__(self, folder: Path, name: str, *, written: bytes = b"", status: int = 0, said: str = "") -> None:
+    As mongorestore, it makes the users of the database anew.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that differs
+        self, folder: Path, name: str, *, written: bytes = b"", status: int = 0, said: str = "", database: str = ""
+    ) -> None:
         self._record = folder / f"{name}.json"
         program = folder / name
         program.write_text(
@@ -259,6 +271,7 @@ class Program:
                 status=status,
                 said=said,
                 reads=name == "mongorestore",
+                database=database,
             )
         )
         program.chmod(0o755)
@@ -275,9 +288,10 @@ def test_mongodump_and_mongorestore_are_called_where_they_are(databases: Databas
     programs = tmp_path / "programs"
     programs.mkdir()
     dumped = gzip.compress(b"an archive")
-    dump, restore = Program(programs, "mongodump", written=dumped), Program(programs, "mongorestore")
+    name, proof = databases.name("old"), databases.name("proof")
+    dump, restore = Program(programs, "mongodump", written=dumped), Program(programs, "mongorestore", database=name)
     databases.well("old", ("seed", "users", "1"))
-    name = databases.name("old")
+    old = databases.client[name]
     secret = "appName=as-secret-as-a-password"
     settings = {"mongodb_uri": f"{databases.uri}&{secret}", "mongodb_database": name}
     environment = databases.home.environment(**settings) | {"PATH": f"{programs}:{os.environ['PATH']}"}
@@ -307,18 +321,33 @@ def test_mongodump_and_mongorestore_are_called_where_they_are(databases: Databas
     assert script("backup", "set.archive", "--whole-set").returncode == 0
     assert dump.seen["arguments"][1:] == ["--archive", "--gzip", "--oplog"]
 
+    (tmp_path / "alone.archive.sha256").mkdir()
+    assert script("backup", "alone.archive").returncode == 1
+    assert not (tmp_path / "alone.archive").exists()
+
     assert "users" in script("restore", "nightly.archive").stderr  # has documents
+    old["migrations_log"].insert_one({"name": "since then"})
     assert script("restore", "nightly.archive", "--replace").returncode == 0
+    assert old["users"].find_one({}, {"_id": 0}) == {"restored": True}
+    assert len(old["users"].index_information()) > 1
+    assert "migrations_log" not in old.list_collection_names()
     assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", f"--nsInclude={name}.*", "--drop"]
     assert restore.seen["read"] == dumped.hex()
     assert restore.seen["mode"] == 0o600
     assert script("restore", "set.archive", "--whole-set", "--bypass-validators", "--replace").returncode == 0
     assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", *EVERYTHING]
 
+    environment["DOSSIER_MONGODB_DATABASE"] = proof
+    assert script("restore", "nightly.archive").returncode == 0
+    renamed = [f"--nsInclude={name}.*", f"--nsFrom={name}.*", f"--nsTo={proof}.*"]
+    assert restore.seen["arguments"][1:] == ["--archive", "--gzip", "--stopOnError", *renamed]
+    assert databases.client[proof]["users"].count_documents({}) == 1
+
     (tmp_path / "nightly.archive").write_bytes(dumped[:-1])
     assert "not what was written" in script("restore", "nightly.archive", "--replace").stderr
     Program(programs, "mongodump", written=b"half", status=1, said="no reachable servers")
     failed = script("backup", "set.archive")
+    assert script("restore", "set.archive", "--check").returncode == 0  # the pair is as it was
     assert (failed.returncode, failed.stderr) == (1, "dossier: mongodump ended with 1: Failed: no reachable servers\n")
     assert (tmp_path / "set.archive").read_bytes() == dumped
 

@@ -38,7 +38,7 @@ from service.errors import (
     ServiceError,
     ValidationFailedError,
 )
-from service.store.failures import driver_errors, operation, translate
+from service.store.failures import driver_errors, operation, reason_of, said_in_short, translate
 
 RETRYABLE_CODES = (6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436)
 """What the specifications of retryable reads and writes list, with the older servers' 10058."""
@@ -262,3 +262,35 @@ def test_errors_that_are_not_the_drivers_pass_through(context: Callable[[], Any]
         raise cause
 
     assert caught.value is cause
+
+
+LACKED = 'lsid: { id: UUID("8ddcbfd4-68ec-4001-9853-e8a802d325a0") }, $db: "dossier" }'
+"""How the server goes on for up to 1,000 characters."""
+
+
+@pytest.mark.parametrize(
+    ("message", "right"),
+    [
+        (
+            f'not authorized on dossier to execute command {{ drop: "restoring.users", {LACKED}',
+            "drop on dossier.restoring.users",
+        ),
+        (
+            f"not authorized on dossier to execute command {{ listCollections: 1, cursor: {{}}, {LACKED}",
+            "listCollections on dossier",
+        ),
+        (
+            f'Failed: not authorized on admin to execute command {{ renameCollection: "dossier.a", {LACKED}',
+            "renameCollection on dossier.a",
+        ),
+    ],
+    ids=["a collection's", "the database's", "admin's"],
+)
+def test_who_runs_the_service_is_told_the_right_that_lacks_and_not_the_whole_command(message: str, right: str) -> None:
+    line = f"the user of DOSSIER_MONGODB_URI has no right to {right}"
+    error = InternalError("The service failed.")
+    error.__cause__ = OperationFailure(message, 13, {"errmsg": message, "code": 13})
+
+    assert said_in_short(message) == line
+    assert reason_of(error) == f"MongoDB says: {line}"
+    assert said_in_short("another message") == "another message"
