@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=bench_soak.USUAL_MINUTES, help="how long faults' soak lasts")
     arguments = parser.parse_args()
     if arguments.what == "faults":
-        bench_faults.measure(arguments.minutes)
-        return
+        sys.exit(_told(bench_faults.measure(arguments.minutes)))
+    excesses: list[str] = []
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")
@@ -60,11 +60,19 @@ def main() -> None:
             elif arguments.what == "lists":
                 bench_lists.measure(client, uri, DATABASE)
             elif arguments.what == "slow-clients":
-                bench_slow_clients.measure(client)
+                excesses = bench_slow_clients.measure(client)
             elif arguments.what == "imports":
                 bench_imports.measure(client, pid, uri, DATABASE)
             else:
                 bench_exports.measure(client, pid, uri, DATABASE)
+    sys.exit(_told(excesses))
+
+
+def _told(excesses: list[str]) -> int:
+    """The exit status, once all that must not be has been printed."""
+    if excesses:
+        print("This must not be:", *excesses, sep="\n  ")
+    return 1 if excesses else 0
 
 
 async def load(uri: str, count: int) -> float:

@@ -11,8 +11,8 @@ SETTLING_SECONDS = 2.0
 MOST = 2
 
 
-def measure(client: httpx.Client) -> None:
-    """Read one user again and again, alone and beside the others, and print the table."""
+def measure(client: httpx.Client) -> list[str]:
+    """Read one user again and again, alone and beside the others, and print the table; what is above it allows."""
     one = client.get("/api/v1/users", params={"limit": 1}).raise_for_status().json()["items"][0]["id"]
     path, address = f"/api/v1/users/{one}", str(client.base_url)
     alone = _settled(client, path)
@@ -21,6 +21,7 @@ def measure(client: httpx.Client) -> None:
     with trickling(address, BODIES.format(authorization=client.headers["Authorization"])):
         bodies = _settled(client, path)
     alone = sorted(alone + _settled(client, path))  # before and after, as the machine has moods
+    excesses = []
     table = Table("one user by id, beside", "requests", "p50 ms", "p99 ms", "p99, x alone", "at most")
     for name, measured in [
         ("nobody", alone),
@@ -30,7 +31,10 @@ def measure(client: httpx.Client) -> None:
         p50, p99 = percentile(measured, 0.5), percentile(measured, 0.99)
         ratio = p99 / percentile(alone, 0.99)
         table.add_row(name, f"{len(measured):,}", f"{p50 * 1000:.2f}", f"{p99 * 1000:.2f}", f"{ratio:.2f}", str(MOST))
+        if ratio > MOST:
+            excesses.append(f"beside {name} one user by id takes {ratio:.2f} times as long as alone")
     Console(width=120).print(table)
+    return excesses
 
 
 def _settled(client: httpx.Client, path: str) -> list[float]:

@@ -20,6 +20,7 @@ from service.documents.base import Hidden, Record, now, unique
 from service.documents.registry import DocumentType
 from service.errors import DuplicateValueError, Fault, NotFoundError, ValidationFailedError
 from service.settings import DEFAULT_CLIENT, SCOPE_PATTERN, USERNAME_PATTERN
+from service.store.elections import find_one
 from service.store.failures import operation
 from service.store.repository import Presented, at_revision, new_document, revision_of
 from service.store.schemas import validate_body
@@ -116,12 +117,12 @@ class Accounts:
     async def find_active(self, account_id: str) -> Account | None:
         """The account, unless it is disabled or deleted."""
         with operation(self._timeout_seconds):
-            return await Account.find_one({"_id": ObjectId(account_id), "is_active": True})
+            return await find_one(Account, {"_id": ObjectId(account_id), "is_active": True})
 
     async def any(self) -> bool:
         """Whether there are accounts at all."""
         with operation(self._timeout_seconds):
-            return await Account.find_one({}) is not None
+            return await find_one(Account, {}) is not None
 
     async def has(self, username: str) -> bool:
         """Whether there is an account of this name, active or not."""
@@ -143,11 +144,8 @@ class Accounts:
         """What this account may; nothing, if there is none or it is disabled."""
         if not ObjectId.is_valid(account_id):
             return []
-        with operation(self._timeout_seconds):
-            stored = await self._collection.find_one(
-                {"_id": ObjectId(account_id), "is_active": True}, {"roles": 1, "scopes": 1}
-            )
-        return patterns_of(stored.get("roles", ()), stored.get("scopes", ())) if stored else []
+        account = await self.find_active(account_id)
+        return account.patterns if account else []
 
     async def create(
         self,
@@ -278,7 +276,7 @@ class Accounts:
 
     async def _find(self, username: str) -> Account | None:
         with operation(self._timeout_seconds):
-            return await Account.find_one({"username": {"$eq": username}})
+            return await find_one(Account, {"username": {"$eq": username}})
 
 
 def _role_faults(roles: Any, present: Presented | None) -> list[Fault]:

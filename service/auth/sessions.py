@@ -14,6 +14,7 @@ from service.auth.accounts import Account
 from service.auth.refresh_tokens import RefreshToken, RefreshTokenMaker
 from service.documents.base import index, now
 from service.settings import DEFAULT_CLIENT
+from service.store.elections import find_one
 from service.store.failures import operation
 
 GRACE_SECONDS = 10
@@ -125,12 +126,12 @@ class Sessions:
     async def find(self, session_id: str | ObjectId) -> Session | None:
         """A session that is neither revoked nor over."""
         with operation(self._timeout_seconds):
-            return await Session.find_one({"_id": ObjectId(session_id), **_is_open()})
+            return await find_one(Session, {"_id": ObjectId(session_id), **_is_open()})
 
     async def find_usable(self, token: RefreshToken) -> Session | None:
         """The open session in which it is this token's turn, or was just now."""
         with operation(self._timeout_seconds):
-            return await Session.find_one({"_id": token.session_id, **_is_open(), **_is_usable(token)})
+            return await find_one(Session, {"_id": token.session_id, **_is_open(), **_is_usable(token)})
 
     async def rotate(self, token: RefreshToken) -> RefreshToken | None:
         """Use a token: what takes its place, the same whenever it is asked for again within the grace.

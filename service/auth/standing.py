@@ -13,6 +13,7 @@ from service.auth.accounts import Account, Accounts
 from service.auth.scopes import allowed_scopes
 from service.auth.sessions import Session, Sessions
 from service.auth.tokens import LEEWAY_SECONDS, Caller, invalid_token
+from service.store.elections import find_one
 from service.store.failures import operation
 
 RECHECK_SECONDS = 15
@@ -137,7 +138,7 @@ class Standing:
         if account is None or caller.epoch != account.epoch:
             return None
         with operation(self._timeout_seconds):
-            is_revoked = await RevokedToken.find_one({"_id": caller.token_id}) is not None
+            is_revoked = await find_one(RevokedToken, {"_id": caller.token_id}) is not None
         return None if is_revoked else account
 
 

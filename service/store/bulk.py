@@ -14,6 +14,7 @@ from pymongo.errors import BulkWriteError, WriteError
 
 from service.documents.registry import DocumentType
 from service.errors import DatabaseUnavailableError, Fault, InternalError
+from service.store.elections import find_all
 from service.store.failures import operation, translate
 from service.store.projection import projection_of
 from service.store.query import stored_path
@@ -59,7 +60,7 @@ class BulkWriter:
         """The documents that have one of these values at a path, as they are stored."""
 
         async def attempt() -> list[dict[str, Any]]:
-            return await self._collection.find({stored_path(path): {"$in": list(values)}}, self._projection).to_list()
+            return await find_all(self._collection, {stored_path(path): {"$in": list(values)}}, self._projection)
 
         found, _ = await until_answered(attempt, self._timeout_seconds)
         return found

@@ -5,11 +5,12 @@ before. So reads name the time up to which it had written when it was elected, a
 majority has that.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from beanie import Document
 from bson import ObjectId, Timestamp
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -21,6 +22,7 @@ from pymongo.monitoring import (
 )
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=Document)
 
 
 class Elections(ServerHeartbeatListener):
@@ -79,3 +81,18 @@ class Elections(ServerHeartbeatListener):
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
         """Another one will be elected."""
+
+
+async def find_one(model: type[Model], condition: Mapping[str, Any]) -> Model | None:
+    """A document of which this is true, as it was acknowledged last."""
+    collection = model.get_pymongo_collection()
+    return await Elections.of(collection).read(collection, lambda session: model.find_one(condition, session=session))
+
+
+async def find_all(
+    collection: AsyncCollection[dict[str, Any]], condition: Mapping[str, Any], projection: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """All documents of which this is true, as they are stored and were acknowledged last."""
+    return await Elections.of(collection).read(
+        collection, lambda session: collection.find(condition, projection, session=session).to_list()
+    )

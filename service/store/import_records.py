@@ -24,6 +24,7 @@ from service.errors import (
     ImportKilledError,
     ImportRunningError,
 )
+from service.store.elections import Elections, find_all
 from service.store.failures import operation
 from service.store.stream import RESUME_SECONDS
 
@@ -234,12 +235,17 @@ class ImportRecords:
     async def bury_all(self) -> None:
         """Write that down of all that are dead."""
         with operation(self._timeout_seconds):
-            running = await self._collection.find({"state": "running"}, {"_id": 1}).to_list()
+            running = await find_all(self._collection, {"state": "running"}, {"_id": 1})
         await asyncio.gather(*(self._bury(record["_id"]) for record in running))
 
     async def _latest(self, condition: Mapping[str, Any]) -> dict[str, Any] | None:
         with operation(self._timeout_seconds):
-            return await self._collection.find_one(condition, {"failed_rows": 0}, sort=[("_id", DESCENDING)])
+            return await Elections.of(self._collection).read(
+                self._collection,
+                lambda session: self._collection.find_one(
+                    condition, {"failed_rows": 0}, sort=[("_id", DESCENDING)], session=session
+                ),
+            )
 
     async def _update(
         self,

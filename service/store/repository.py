@@ -252,7 +252,8 @@ class Repository:
     async def any(self) -> bool:
         """Whether there are documents at all."""
         with self._operation():
-            return await self._collection.find_one({}, {"_id": 1}) is not None
+            found = await self._read(lambda session: self._collection.find_one({}, {"_id": 1}, session=session))
+        return found is not None
 
     async def replace(self, document_id: str, body: Any, revisions: Revisions = None) -> Presented:
         """All of a document's own fields at once; masks stand for what is there.

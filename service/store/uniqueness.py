@@ -15,6 +15,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from service.documents.registry import DocumentType
 from service.errors import Fault
 from service.store.bulk import until_answered
+from service.store.elections import find_all
 
 KEY_BYTES = 16
 CACHE_KIB = 8192
@@ -168,7 +169,7 @@ class UniquenessCheck:
 
     async def _find(self, query: Mapping[str, Any], paths: Sequence[str]) -> list[dict[str, Any]]:
         async def attempt() -> list[dict[str, Any]]:
-            return await self._collection.find(query, dict.fromkeys(paths, 1)).to_list()
+            return await find_all(self._collection, query, dict.fromkeys(paths, 1))
 
         found, _ = await until_answered(attempt, self._timeout_seconds)
         return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import Any
 
-CREATED, OK, CONFLICT, PRECONDITION_FAILED, UNAVAILABLE = 201, 200, 409, 412, 503
+CREATED, OK, UNAUTHORIZED, CONFLICT, PRECONDITION_FAILED, UNAVAILABLE = 201, 200, 401, 409, 412, 503
 ALLOWED = frozenset({OK, CREATED, CONFLICT, PRECONDITION_FAILED, UNAVAILABLE})
 
 
@@ -45,6 +45,7 @@ class Look:
     value: int
     revision: int
     answer: Answer
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ class Count:
     answer: Answer
     after: tuple[int, int] | None = None
     """The value and the revision that the answer shows."""
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A sign-in, what was asked for with its token, or that token's end."""
+
+    answer: Answer
+    expected: int = OK
+    """The status that it has if nothing fails; 401, if the token had been revoked before."""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +101,17 @@ class History:
     looks: list[Look] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
     downloads: list[Download] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
+
+    @property
+    def quick(self) -> Iterator[Insert | Look | Count | Visit]:
+        """All requests but those for files."""
+        return chain(self.inserts, self.looks, self.counts, self.visits)
 
     @property
     def answers(self) -> Iterator[Answer]:
         """Those to all requests."""
-        requests: Iterator[Insert | Look | Count | Download] = chain(
-            self.inserts, self.looks, self.counts, self.downloads
-        )
-        return (request.answer for request in requests)
+        return (request.answer for request in chain(self.quick, self.downloads))
 
 
 def violations(history: History, found: Found, limit_seconds: float) -> list[str]:
@@ -112,20 +127,24 @@ def violations(history: History, found: Found, limit_seconds: float) -> list[str
 
 
 def wrong_answers(history: History) -> list[str]:
-    """Those that no fault excuses."""
+    """Those that no fault excuses, among them the refusal of a token that was just issued."""
     return [
-        f"answered {answer.status}, Retry-After: {answer.retry_after}"
-        for answer in history.answers
-        if answer.status not in ALLOWED or (answer.status == UNAVAILABLE and not answer.retry_after)
+        f"answered {request.answer.status}, Retry-After: {request.answer.retry_after}: {request}"
+        for request in chain(history.quick, history.downloads)
+        if request.answer.status not in _allowed(request)
+        or (request.answer.status == UNAVAILABLE and not request.answer.retry_after)
     ]
+
+
+def _allowed(request: Insert | Look | Count | Visit | Download) -> frozenset[int]:
+    return frozenset({request.expected, UNAVAILABLE}) if isinstance(request, Visit) else ALLOWED
 
 
 def late_answers(history: History, limit_seconds: float) -> list[str]:
     """Those that took longer."""
-    requests: Iterator[Insert | Look | Count] = chain(history.inserts, history.looks, history.counts)
     return [
         f"{type(request).__name__} took {seconds:.1f} s"
-        for request in requests
+        for request in history.quick
         if (seconds := request.answer.ended - request.answer.started) > limit_seconds
     ]
 
@@ -225,10 +244,24 @@ def wrong_downloads(history: History, found: Found) -> list[str]:
     return faults
 
 
-def longest_pause(history: History, since: float) -> float:
-    """How long a client waited for an insert at most, from its first try on, of those that began since then."""
-    first: dict[str, float] = {}
-    for insert in history.inserts:
-        first[insert.key] = min(insert.answer.started, first.get(insert.key, insert.answer.started))
-    done = acknowledged(history)
-    return max((done[key] - started for key, started in first.items() if started >= since and key in done), default=0.0)
+def longest_pause(history: History, since: float, until: float) -> float:
+    """How long a client waited at most for one that tells what was done, tries together, at some time in between."""
+    return max((ended - began for began, ended in _waits(history) if ended > since and began < until), default=0.0)
+
+
+def _waits(history: History) -> Iterator[tuple[float, float]]:
+    """From each first try to the answer, or to the end of all where none came."""
+    tries: dict[tuple[type, str], list[Answer]] = {}
+    for request in history.quick:
+        who = request.key if isinstance(request, Insert) else request.client
+        tries.setdefault((type(request), who), []).append(request.answer)
+    over = max((answer.ended for answer in history.answers), default=0.0)
+    for answers in tries.values():
+        began: float | None = None
+        for answer in sorted(answers, key=lambda answer: answer.started):
+            began = answer.started if began is None else began
+            if not answer.is_unknown:
+                yield began, answer.ended
+                began = None
+        if began is not None:
+            yield began, over

@@ -7,6 +7,7 @@ with ReplicaSet(directory) as replica_set, replica_set.home(directory) as home:
     replica_set.heal()
 """
 
+import re
 import signal
 import socket
 import subprocess
@@ -115,7 +116,7 @@ class Mongod:
         except PyMongoError:
             return {}
 
-    def idle_cursors(self, namespace: str) -> list[dict[str, Any]]:
+    def idle_cursors(self, namespace: str | re.Pattern[str]) -> list[dict[str, Any]]:
         """The cursors that wait for somebody to read on."""
         return idle_cursors(self.uri, namespace)
 
@@ -126,7 +127,7 @@ class Mongod:
         return sum(counts[kind]["count"] for kind in ("queries", "getmore")) if counts else 0
 
 
-def idle_cursors(uri: str, namespace: str) -> list[dict[str, Any]]:
+def idle_cursors(uri: str, namespace: str | re.Pattern[str]) -> list[dict[str, Any]]:
     """A server's cursors that wait for somebody to read on."""
     with Client(uri) as client:
         found = client.admin.aggregate(

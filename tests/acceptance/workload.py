@@ -1,4 +1,4 @@
-"""Clients of a service that insert, count and export without a break, and write down what they hear."""
+"""Clients of a service that insert, count, export, sign in and out without a break, and write down what they hear."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from tests.acceptance.history import (
     CONFLICT,
     CREATED,
     OK,
+    UNAUTHORIZED,
     Answer,
     Count,
     Download,
@@ -25,11 +26,14 @@ from tests.acceptance.history import (
     History,
     Insert,
     Look,
+    Visit,
 )
-from tests.acceptance.process import Service, until
+from tests.acceptance.process import PASSWORD, TOKEN_PATH, Service, until
 
 ITEMS = "/api/v1/items"
 EXPORT = f"{ITEMS}/export/ndjson"
+CALLER = "/api/v1/auth/me"
+REVOCATION = "/api/v1/auth/revoke"
 REGISTER = "register"
 PREFIX = "key-"
 OF_INSERTERS = {"sku__startswith": PREFIX, "fields": "sku"}
@@ -43,8 +47,15 @@ RETRY_SECONDS = 0.1
 class Workload:
     """As many clients of each kind as asked for, each in a thread, from the context's start to its end."""
 
-    def __init__(
-        self, service: Service, *, inserters: int = 2, counters: int = 2, exporters: int = 1, pause: float = 0.2
+    def __init__(  # noqa: PLR0913 - a number for each kind
+        self,
+        service: Service,
+        *,
+        inserters: int = 2,
+        counters: int = 2,
+        exporters: int = 1,
+        visitors: int = 1,
+        pause: float = 0.2,
     ) -> None:
         """`pause` is how many seconds each client waits between two requests."""
         self.history = History()
@@ -54,8 +65,9 @@ class Workload:
         self._is_over = threading.Event()
         self._clients: dict[str, Callable[[httpx.Client], None]] = {
             **{f"inserter-{number}": partial(self._insert, f"{PREFIX}{number}") for number in range(inserters)},
-            **{f"counter-{number}": self._count for number in range(counters)},
+            **{f"counter-{number}": partial(self._count, f"{number}") for number in range(counters)},
             **{f"exporter-{number}": self._export for number in range(exporters)},
+            **{f"visitor-{number}": partial(self._visit, f"{number}") for number in range(visitors)},
         }
         self._running: list[Future[None]] = []
 
@@ -91,6 +103,7 @@ class Workload:
                 [one.answer for one in history.inserts if one.answer.status == CREATED],
                 [one.answer for one in history.counts if one.answer.status == OK],
                 [one.answer for one in history.downloads if one.is_whole],
+                [one.answer for one in history.visits if one.answer.status == OK],
             ]
             return all(any(answer.started > since for answer in answers) for answers in done)
 
@@ -123,23 +136,47 @@ class Workload:
             if self._is_over.wait(self._pause):
                 return
 
-    def _count(self, client: httpx.Client) -> None:
+    def _count(self, name: str, client: httpx.Client) -> None:
         for number in numbers():
             answer, item = _send(client, "GET", self._register)
-            self.history.looks.append(Look(item.get("stock", 0), item.get("revision", 0), answer))
+            self.history.looks.append(Look(item.get("stock", 0), item.get("revision", 0), answer, name))
             if answer.status == OK:
-                self._count_up(client, item, is_whole=bool(number % 2))
-            if self._is_over.wait(self._pause):
+                answer = self._count_up(name, client, item, is_whole=bool(number % 2))
+            if self._is_over.wait(RETRY_SECONDS if answer.is_unknown else self._pause):
                 return
 
-    def _count_up(self, client: httpx.Client, item: dict[str, Any], *, is_whole: bool) -> None:
+    def _count_up(self, name: str, client: httpx.Client, item: dict[str, Any], *, is_whole: bool) -> Answer:
         """By PUT or by PATCH, which reach MongoDB in different ways."""
         changed = {"stock": item["stock"] + 1}
         method, body = ("PUT", item | changed) if is_whole else ("PATCH", changed)
         headers = {"If-Match": f'"{item["revision"]}"'}
         answer, after = _send(client, method, self._register, json=body, headers=headers)
         shown = (after["stock"], after["revision"]) if answer.status == OK else None
-        self.history.counts.append(Count(item["stock"] + 1, item["revision"], answer, shown))
+        self.history.counts.append(Count(item["stock"] + 1, item["revision"], answer, shown, name))
+        return answer
+
+    def _visit(self, name: str, client: httpx.Client) -> None:
+        """Sign in, ask who that is, sign out, and ask again."""
+        form = {"grant_type": "password", "username": "admin", "password": PASSWORD}
+
+        def ask(method: str, path: str, expected: int = OK, **options: Any) -> tuple[bool, dict[str, Any]]:
+            answer, body = _send(client, method, path, **options)
+            self.history.visits.append(Visit(answer, expected, name))
+            return answer.status == OK, body
+
+        def visit() -> bool:
+            is_in, granted = ask("POST", TOKEN_PATH, data=form)
+            if not is_in:
+                return False
+            headers = {"Authorization": f"Bearer {granted['access_token']}"}
+            ask("GET", CALLER, headers=headers)
+            is_out, _ = ask("POST", REVOCATION, data={"token": granted["access_token"]})
+            if is_out:
+                ask("GET", CALLER, UNAUTHORIZED, headers=headers)
+            return is_out
+
+        while not self._is_over.wait(self._pause if visit() else RETRY_SECONDS):
+            pass
 
     def _export(self, client: httpx.Client) -> None:
         while not self._is_over.is_set():
@@ -158,7 +195,8 @@ def _send(client: httpx.Client, method: str, path: str, **options: Any) -> tuple
     except httpx.TransportError:
         return Answer(started, time.monotonic(), None), {}
     ended = time.monotonic()
-    return Answer(started, ended, response.status_code, response.headers.get("retry-after")), response.json()
+    body = response.json() if response.content else {}
+    return Answer(started, ended, response.status_code, response.headers.get("retry-after")), body
 
 
 def _download(client: httpx.Client) -> Download:

@@ -14,6 +14,7 @@ from tests.acceptance.history import (
     History,
     Insert,
     Look,
+    Visit,
     longest_pause,
     violations,
 )
@@ -57,6 +58,7 @@ def right() -> tuple[History, Found]:
         [look(0, 0), look(1, 2), look(2, 6)],
         [count(1, 1), count(1, 1, 412), count(2, 3, 503), count(3, 7, 200), count(4, 8, 503)],
         [download(2.6, ["a", "b"]), Download(answer(4, 503)), Download(answer(5, 200))],
+        [Visit(answer(0, 200)), Visit(answer(1, 503)), Visit(answer(2, 401), 401), Visit(answer(3, 503), 401)],
     )
     return history, Found(["a", "b", "d", "e"], 3, 4, {"e": RECORD})
 
@@ -79,14 +81,18 @@ def with_found(**changes: Any) -> Spoil:
     return lambda history, found: (history, replace(found, **changes))
 
 
-def with_more(*more: Insert | Look | Count | Download, **changes: Any) -> Spoil:
+def with_more(*more: Insert | Look | Count | Download | Visit, **changes: Any) -> Spoil:
     """A history in which these happened too."""
 
     def spoil(history: History, found: Found) -> tuple[History, Found]:
         for one in more:
-            {Insert: history.inserts, Look: history.looks, Count: history.counts, Download: history.downloads}[
-                type(one)
-            ].append(one)  # type: ignore[attr-defined]
+            {
+                Insert: history.inserts,
+                Look: history.looks,
+                Count: history.counts,
+                Download: history.downloads,
+                Visit: history.visits,
+            }[type(one)].append(one)  # type: ignore[attr-defined]
         return history, replace(found, **changes)
 
     return spoil
@@ -146,6 +152,9 @@ def with_record(**changes: Any) -> Spoil:
         ),
         pytest.param(with_more(Insert("g", answer(9, 503, 6))), "Insert took 6.0 s", id="late"),
         pytest.param(with_more(replace(look(3, 9), answer=answer(9, 200, 6))), "Look took 6.0 s", id="late read"),
+        pytest.param(with_more(Visit(answer(9, 401))), "answered 401", id="new token refused"),
+        pytest.param(with_more(Visit(answer(9, 200), 401)), "answered 200", id="revoked token taken"),
+        pytest.param(with_more(Insert("g", answer(9, 401))), "answered 401", id="token refused"),
     ],
 )
 def test_the_checker_finds(spoil: Spoil, said: str) -> None:
@@ -161,7 +170,38 @@ def test_a_broken_connection_is_an_answer_of_nobodys() -> None:
 
 
 def test_a_pause_lasts_from_the_first_try_to_the_answer() -> None:
-    history, _ = right()
+    history = History([insert("a", 0, 503), insert("a", 1, 503), insert("a", 2, 409), insert("b", 1, 201)])
 
-    assert longest_pause(history, 0) == 1.5
-    assert longest_pause(history, 6) == 0.0
+    assert longest_pause(history, 0, 1) == 2.5
+    assert longest_pause(history, 2.4, 3) == 2.5
+    assert longest_pause(history, 2.5, 3) == 0.0
+
+
+def test_a_pause_without_an_answer_lasts_to_the_end() -> None:
+    history = History([insert("a", 1, 503), insert("b", 0, 201), insert("b", 8, 201)])
+
+    assert longest_pause(history, 0, 2) == 7.5
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(
+            History(
+                looks=[
+                    Look(0, 0, answer(1, 503), "0"),
+                    Look(1, 1, answer(1, 200), "1"),
+                    Look(1, 1, answer(3, 200), "0"),
+                ]
+            ),
+            id="a reader's",
+        ),
+        pytest.param(
+            History(counts=[Count(1, 1, answer(1, 503), client="0"), Count(1, 1, answer(3, 412), client="0")]),
+            id="a counter's",
+        ),
+        pytest.param(History(visits=[Visit(answer(1, 503)), Visit(answer(3, 200))]), id="a visitor's"),
+    ],
+)
+def test_all_clients_have_pauses(history: History) -> None:
+    assert longest_pause(history, 0, 9) == 2.5
