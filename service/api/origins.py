@@ -33,8 +33,8 @@ SHOWN_HEADERS = (
 """What pages may read of an answer, beside what all may (https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name)."""
 
 PROBES = ("/health", "/metrics")
-"""What is asked by address, whatever the name, and answered in an overload too. The first tells nobody anything, the second
-only whoever has its token."""
+"""What is asked by address, whatever the name, and is answered in an overload too. The first tells nobody anything, the
+other only whoever has its token."""
 
 
 class CrossOriginMiddleware(CORSMiddleware):

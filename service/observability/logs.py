@@ -54,9 +54,9 @@ def configure_logging(level: str, line_format: LogFormat = "auto") -> None:
         logging.getLogger(noisy).setLevel(max(least, logging.INFO))
 
 
-def _traceback(failure: ExcInfo) -> str:
+def _traceback(exc_info: ExcInfo) -> str:
     """As Python writes it, but for the texts of exceptions: those of MongoDB, and others, have values in them."""
-    return "\n".join(_links(failure[1]))
+    return "\n".join(_links(exc_info[1]))
 
 
 def _links(error: BaseException | None) -> Iterator[str]:

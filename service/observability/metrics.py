@@ -169,14 +169,16 @@ def _understood(accept: str) -> str:
     """An `Accept` header, or none where the library fails by it."""
     try:
         choose_encoder(accept)
-    except ValueError:
+    except (TypeError, ValueError):
         return ""
     return accept
 
 
 def _answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer a scrape of the port."""
-    return _app(environ | {"HTTP_ACCEPT": _understood(environ.get("HTTP_ACCEPT", ""))}, start_response)
+    environ["HTTP_ACCEPT"] = _understood(environ.get("HTTP_ACCEPT", ""))
+    chunks: Iterable[bytes] = _app(environ, start_response)
+    return chunks
 
 
 @contextmanager
