@@ -3,7 +3,7 @@
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, nullcontext
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 from fastapi import FastAPI
 
@@ -31,6 +31,7 @@ from service.exports import open_exporter
 from service.imports.importer import open_importer
 from service.observability.extras import extra
 from service.observability.logs import configure_logging
+from service.observability.metrics import expect_files
 from service.observability.readiness import Readiness, open_readiness
 from service.observability.requests import RequestContextMiddleware
 from service.observability.sentry import FailureReportMiddleware, FailureReports, open_failure_reports
@@ -45,6 +46,8 @@ from service.store.preparation import open_ready_database
 from service.store.quotas import QuotaCounter, Quotas
 from service.store.repository import Limits, Repository
 from service.store.slow_commands import SlowCommandLog
+from service.transfer.file_kinds import FileKind
+from service.transfer.formats import FORMATS
 
 if TYPE_CHECKING:
     from service.observability.traces import Traces
@@ -84,6 +87,7 @@ def create_app(
         raise StartupError("DOSSIER_SECRET_KEY is not set; `dossier serve` makes one by itself in development")
     keys = open_key_ring(chosen.keys_dir, chosen.secret_key.get_secret_value())
     trusted = trusted_authorities(chosen.trusted_issuers or (), chosen.issuer, scopes)
+    expect_files([kind.name for kind in types], FORMATS, get_args(FileKind))
     traces, reports = _open_traces(chosen), open_failure_reports(chosen)
     listeners = _listeners(chosen, traces)
 

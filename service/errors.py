@@ -35,8 +35,8 @@
     ├── TooManyAttemptsError     429  too_many_attempts
     ├── TooManyRequestsError     429  too_many_requests
     ├── HeadersTooLargeError     431  headers_too_large
-    ├── InternalError            500  internal_error
-    ├── ImportKilledError        500  import_killed
+    ├── InternalError            500  internal_error (goes out to what logs and reports it)
+    │   └── ImportKilledError    500  import_killed
     ├── DatabaseUnavailableError 503  database_unavailable
     ├── IssuerUnavailableError   503  issuer_unavailable
     ├── SnapshotUnavailableError 503  snapshot_unavailable
@@ -456,7 +456,7 @@ class InternalError(ServiceError):
     code = "internal_error"
 
 
-class ImportKilledError(ServiceError):
+class ImportKilledError(InternalError):
     """The import's process was killed."""
 
     status = 500
@@ -547,6 +547,8 @@ def install_handlers(app: FastAPI) -> None:
 
     async def answer(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
+        if isinstance(error, InternalError):
+            raise error  # to the middlewares that log it, report it and answer
         return error.response()
 
     async def answer_framework(request: Request, error: Exception) -> Response:

@@ -14,3 +14,9 @@ def value_of(name: str, **labels: str) -> float:
         if sample.name == name and sample.labels == labels
     ]
     return samples[0].value if samples else 0
+
+
+def every_series() -> list[tuple[str, dict[str, str]]]:
+    """The names and labels of those that there are."""
+    families = text_string_to_metric_families(exposition("")[0].decode())
+    return [(sample.name, sample.labels) for family in families for sample in family.samples]

@@ -23,6 +23,7 @@ from service.documents.views import View
 from service.errors import (
     PROBLEM_MEDIA_TYPE,
     DatabaseUnavailableError,
+    ImportKilledError,
     InternalError,
     InvalidHeaderError,
     NotFoundError,
@@ -108,9 +109,12 @@ async def _report(request: Request, key: ObjectId, record: Presented) -> Respons
         return Response(table, status, media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
     if problem is None:
         return document_response(record)
-    members = problem | {
-        "request_id": get_contextvars().get("request_id"),
-        "report": orjson.Fragment(dump_json({**record, "problem": None})),
-    }
+    report = orjson.Fragment(dump_json({**record, "problem": None}))
+    if problem["code"] == ImportKilledError.code:
+        killed = ImportKilledError()
+        killed.headers["Import-Id"] = str(key)
+        killed.extras["report"] = report
+        raise killed
+    members = problem | {"request_id": get_contextvars().get("request_id"), "report": report}
     retry = DatabaseUnavailableError().headers if status == DatabaseUnavailableError.status else None
     return Response(orjson.dumps(members), status, headers=retry, media_type=PROBLEM_MEDIA_TYPE)

@@ -9,9 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.origins import PROBES
 from service.errors import OverloadedError, RequestTimeoutError
 
-ALWAYS_SERVED = (PROBES, "/metrics")
-"""What tells of an overload."""
-
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -28,7 +25,7 @@ class ConcurrencyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; probes and scrapes are always answered."""
-        if scope["type"] != "http" or scope["path"].startswith(ALWAYS_SERVED):
+        if scope["type"] != "http" or scope["path"].startswith(PROBES):
             await self._app(scope, receive, send)
             return
         if self._running >= self._limit:

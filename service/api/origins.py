@@ -32,8 +32,9 @@ SHOWN_HEADERS = (
 )
 """What pages may read of an answer, beside what all may (https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name)."""
 
-PROBES = "/health"
-"""Where load balancers ask by address, whatever the name; it tells nobody anything."""
+PROBES = ("/health", "/metrics")
+"""What is asked by address, whatever the name, and is answered in an overload too. The first tells nobody anything, the
+other only whoever has its token."""
 
 
 class CrossOriginMiddleware(CORSMiddleware):

@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 from anyio import to_thread
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from service.imports.job import Ended, Job, RunningJob
 from service.imports.preparing import serve_lane
@@ -44,8 +46,10 @@ async def run_in_process(job: Job, lane_count: int, running: set[BaseProcess]) -
     """
     receiver, sender = _context.Pipe(duplex=False)
     pairs = [_context.Pipe() for _ in range(lane_count)]
-    process = _context.Process(target=_main, args=(job, sender, [near for near, _ in pairs]), daemon=True)
-    processes = [process, *(_context.Process(target=_prepare, args=(job, far), daemon=True) for _, far in pairs)]
+    known = get_contextvars()
+    process = _context.Process(target=_main, args=(job, known, sender, [near for near, _ in pairs]), daemon=True)
+    lanes = [_context.Process(target=_prepare, args=(job, known, far), daemon=True) for _, far in pairs]
+    processes = [process, *lanes]
     ends = [sender, *(end for pair in pairs for end in pair)]
     starting = asyncio.ensure_future(to_thread.run_sync(_start, processes, ends))
     try:
@@ -104,9 +108,10 @@ def _settle() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-def _prepare(job: Job, connection: Connection) -> None:
+def _prepare(job: Job, known: Mapping[str, Any], connection: Connection) -> None:
     _settle()
-    asyncio.run(_serve(job, connection))
+    with _failures_told(job, known):
+        asyncio.run(_serve(job, connection))
 
 
 async def _serve(job: Job, connection: Connection) -> None:
@@ -115,19 +120,24 @@ async def _serve(job: Job, connection: Connection) -> None:
         await to_thread.run_sync(serve_lane, connection)
 
 
-def _main(job: Job, sender: Connection, lanes: Sequence[Connection]) -> None:
+def _main(job: Job, known: Mapping[str, Any], sender: Connection, lanes: Sequence[Connection]) -> None:
     _settle()
+    with _failures_told(job, known):
+        sender.send(asyncio.run(_do(job, lanes)))
+
+
+@contextmanager
+def _failures_told(job: Job, known: Mapping[str, Any]) -> Iterator[None]:
+    """Log and report what ends a process, with what is known of the request. The record says only that it failed."""
     configure_logging(job.settings.log_level, job.settings.log_format)
-    bind_contextvars(import_id=str(job.record))
+    bind_contextvars(**known, import_id=str(job.record))
     try:
-        ended = asyncio.run(_do(job, lanes))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the record says that it failed, and the log why
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
         log.exception("import_failed")
         if reports := open_failure_reports(job.settings):
             reports.report(error, import_id=str(job.record))
             reports.close()
-    else:
-        sender.send(ended)
 
 
 async def _do(job: Job, lanes: Sequence[Connection]) -> Ended:

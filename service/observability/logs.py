@@ -3,11 +3,13 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from traceback import format_tb
 from typing import Any, Literal
 
 import orjson
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor, WrappedLogger
 
 log: FilteringBoundLogger = structlog.get_logger()
 
@@ -27,7 +29,7 @@ def configure_logging(level: str, line_format: LogFormat = "auto") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_traceback),
     ]
     structlog.configure(
         processors=[*shared, _add_logger_name, *rendering, _to_bytes],
@@ -50,6 +52,30 @@ def configure_logging(level: str, line_format: LogFormat = "auto") -> None:
     root.setLevel(least)
     for noisy in ("pymongo", "asyncio"):
         logging.getLogger(noisy).setLevel(max(least, logging.INFO))
+
+
+def _traceback(exc_info: ExcInfo) -> str:
+    """As Python writes it, but for the texts of exceptions: those of MongoDB, and others, have values in them."""
+    return "\n".join(_links(exc_info[1]))
+
+
+def _links(error: BaseException | None) -> Iterator[str]:
+    """An exception, after those that it was caused by."""
+    if error is None:
+        return
+    yield from _links(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _links(inner)
+    yield f"Traceback (most recent call last):\n{''.join(format_tb(error.__traceback__))}{_name(error)}"
+
+
+def _name(error: BaseException) -> str:
+    """Its class, with what the system calls it, or with the number that MongoDB has for it."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    if isinstance(error, OSError):
+        return f"{name}: {error.strerror}"
+    code = getattr(error, "code", None)
+    return f"{name}: {code}" if isinstance(code, int) else name
 
 
 def _as_text() -> list[Processor]:

@@ -6,10 +6,12 @@ answers for all. The library decides that when it is imported, so that a process
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
+    make_wsgi_app,
     start_http_server,
 )
 from prometheus_client.exposition import choose_encoder
@@ -27,6 +30,9 @@ from prometheus_client.registry import Collector
 
 from service.errors import StartupError
 from service.observability.logs import log
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 NO_ROUTE = "none"
@@ -139,14 +145,40 @@ def observe_request(method: str, route: str | None, status: int | None, seconds:
     _requests_of(method if method in METHODS else "other", route or NO_ROUTE, status or "none").observe(seconds)
 
 
+def expect_files(types: Iterable[str], export_formats: Iterable[str], import_formats: Iterable[str]) -> None:
+    """Have the series of files that fail begin with 0: to Prometheus, one that begins with 1 has not increased."""
+    names = tuple(types)
+    for kind in product(names, export_formats):
+        EXPORTS.labels(*kind, "failed")
+    for kind in product(names, import_formats):
+        for is_dry_run in ("false", "true"):
+            IMPORTS.labels(*kind, is_dry_run, "failed")
+
+
 _requests_of = cache(REQUESTS.labels)
 """The library's own way to a series takes three times as long as to count in it."""
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
     """All of it as text, in the form that an `Accept` header asks for, and its media type."""
-    encode, media_type = choose_encoder(accept)
+    encode, media_type = choose_encoder(_understood(accept))
     return encode(_EVERYTHING), media_type
+
+
+def _understood(accept: str) -> str:
+    """An `Accept` header, or none where the library fails by it."""
+    try:
+        choose_encoder(accept)
+    except (TypeError, ValueError):
+        return ""
+    return accept
+
+
+def _answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer a scrape of the port."""
+    environ["HTTP_ACCEPT"] = _understood(environ.get("HTTP_ACCEPT", ""))
+    chunks: Iterable[bytes] = _app(environ, start_response)
+    return chunks
 
 
 @contextmanager
@@ -162,6 +194,7 @@ def serve_metrics(host: str, port: int | None) -> Iterator[None]:
         server, thread = start_http_server(port, host, _EVERYTHING)
     except OSError as error:
         raise StartupError(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from error
+    server.set_app(_answer)
     log.info("metrics are served", host=host, port=server.server_port)
     try:
         yield
@@ -191,6 +224,7 @@ class _Everything(Collector):
 
 _EVERYTHING = CollectorRegistry()
 _EVERYTHING.register(_Everything())
+_app = make_wsgi_app(_EVERYTHING)
 
 
 def _forget_dead(folder: Path) -> list[int]:
@@ -198,14 +232,15 @@ def _forget_dead(folder: Path) -> list[int]:
     pids = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}
     living = sorted(pid for pid in pids if _is_alive(pid))
     for pid in pids.difference(living):
-        mark_process_dead(pid, folder)
+        with suppress(FileNotFoundError):  # another reader removes it just now
+            mark_process_dead(pid, folder)
     return living
 
 
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # or another user's has its number by now
         return False
     return True
 

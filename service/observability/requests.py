@@ -59,12 +59,13 @@ class RequestContextMiddleware:
             if status is not None:
                 raise
             await ShuttingDownError().response()(scope, receive, send_with_id)
-        except Exception:
+        except Exception as error:
             is_whole = False
             log.exception("request failed")
             if status is not None:
                 raise  # the answer has begun: only a broken connection can still say that it is not whole
-            failure = InternalError("The service failed; its log says more under this request id.")
+            unknown = InternalError("The service failed; its log says more under this request id.")
+            failure = error if isinstance(error, InternalError) else unknown
             await failure.response()(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started

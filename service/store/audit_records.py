@@ -114,7 +114,7 @@ class AuditTrail:
         try:
             with operation(self._timeout_seconds):
                 await event.insert()
-        except ServiceError as error:
-            log.error("an audit event could not be written", audit=event.model_dump(mode="json"), cause=str(error))  # noqa: TRY400
+        except ServiceError:
+            log.exception("an audit event could not be written", audit=event.model_dump(mode="json"))
             return False
         return True

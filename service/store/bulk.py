@@ -148,7 +148,8 @@ def _by_position(error: BulkWriteError) -> dict[int, Mapping[str, Any]]:
 
 
 def _faults(error: Mapping[str, Any]) -> list[Fault]:
-    translated = translate(WriteError(error.get("errmsg", ""), error.get("code"), dict(error)))
+    cause = WriteError(error.get("errmsg", ""), error.get("code"), dict(error))
+    translated = translate(cause)
     if isinstance(translated, DatabaseUnavailableError | InternalError):
-        raise translated
+        raise translated from cause
     return list(translated.faults) or [Fault(translated.code, translated.detail)]

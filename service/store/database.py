@@ -18,6 +18,7 @@ from service.errors import StartupError
 from service.settings import Settings
 from service.store.elections import Elections
 from service.store.failures import said_in_short
+from service.store.monitoring import PrimaryMetrics
 
 Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
 
@@ -73,13 +74,14 @@ def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
 
 
 def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> AsyncMongoClient[dict[str, Any]]:
+    elections = Elections([listener.elected for listener in listeners if isinstance(listener, PrimaryMetrics)])
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # with which the driver lets a wrong option pass
         try:
             return AsyncMongoClient(
                 uri,
                 appname="dossier",
-                event_listeners=[Elections(), *listeners],
+                event_listeners=[elections, *listeners],
                 w="majority",
                 readConcernLevel="majority",
                 retryReads=True,

@@ -5,7 +5,7 @@ before. So reads name the time up to which it had written when it was elected, a
 majority has that.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -28,7 +28,9 @@ Model = TypeVar("Model", bound=Document)
 class Elections(ServerHeartbeatListener):
     """Hears of each new primary before the driver asks it anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Sequence[Callable[[], None]] = ()) -> None:
+        """`told` are called at each election after the first, which may have been long ago."""
+        self._told = told
         self._latest: ObjectId | None = None
         self._settled: ObjectId | None = None
         self._written: Timestamp | None = None
@@ -75,6 +77,8 @@ class Elections(ServerHeartbeatListener):
         election = hello.get("electionId")
         if election is None or (self._latest is not None and election <= self._latest):
             return
+        for tell in self._told if self._latest is not None else ():
+            tell()
         self._latest, self._written = election, hello["lastWrite"]["opTime"]["ts"]
         for session in self._sessions:
             session.advance_operation_time(self._written)

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-from bson import ObjectId
 from pymongo.monitoring import (
     CommandFailedEvent,
     CommandListener,
@@ -11,6 +10,7 @@ from pymongo.monitoring import (
     ConnectionCheckedInEvent,
     ConnectionCheckedOutEvent,
     ConnectionCheckOutFailedEvent,
+    ConnectionCheckOutFailedReason,
     ConnectionCheckOutStartedEvent,
     ConnectionClosedEvent,
     ConnectionCreatedEvent,
@@ -39,6 +39,12 @@ from service.observability.metrics import (
 
 WAIT_SECONDS = 0.001
 """Whoever gets a connection sooner has not waited."""
+
+FAILURE_REASONS = (
+    ConnectionCheckOutFailedReason.TIMEOUT,
+    ConnectionCheckOutFailedReason.CONN_ERROR,
+    ConnectionCheckOutFailedReason.POOL_CLOSED,
+)
 
 Address = tuple[str, int | None]
 
@@ -76,7 +82,9 @@ class PoolMetrics(ConnectionPoolListener):
         self._in_use = cache(lambda address: POOL_IN_USE.labels(_text(address)))
 
     def pool_created(self, event: PoolCreatedEvent) -> None:
-        """It has no connections yet."""
+        """It has no connections yet, and none was missed, which is told: so the first that is will be an increase."""
+        for reason in FAILURE_REASONS:
+            POOL_FAILURES.labels(_text(event.address), reason)
 
     def pool_ready(self, event: PoolReadyEvent) -> None:
         """Its connections tell of themselves."""
@@ -125,31 +133,30 @@ class PrimaryMetrics(ServerHeartbeatListener):
 
     def __init__(self) -> None:
         self._writable: set[Address] = set()
+        """By what they call themselves: under another name a server is asked only until its set has told that."""
+        self._names: dict[Address, Address] = {}
         self._is_missing = False
-        self._last: ObjectId | None = None
+
+    def elected(self) -> None:
+        """`Elections` has heard of another primary."""
+        PRIMARY_CHANGES.inc()
 
     def started(self, event: ServerHeartbeatStartedEvent) -> None:
         """Nothing is known yet."""
 
     def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
         """A server says what it is."""
+        name = self._names[event.connection_id] = event.reply.me or event.connection_id
         if event.reply.is_writable:
-            self._writable.add(event.connection_id)
-            self._note_election(event.reply.election_id)
+            self._writable.add(name)
         else:
-            self._writable.discard(event.connection_id)
+            self._writable.discard(name)
         self._note_missing()
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
         """A server says nothing."""
-        self._writable.discard(event.connection_id)
+        self._writable.discard(self._names.get(event.connection_id, event.connection_id))
         self._note_missing()
-
-    def _note_election(self, election: ObjectId | None) -> None:
-        """A later one has a greater id; one that was cut off still tells of its own."""
-        if election is not None and (self._last is None or election > self._last):
-            PRIMARY_CHANGES.inc(self._last is not None)
-            self._last = election
 
     def _note_missing(self) -> None:
         is_missing = not self._writable

@@ -1,6 +1,7 @@
 """A service that is watched: metrics on a port of their own, traces, reports of failures."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from service.observability import metrics
 from tests.acceptance.process import Home, Service, until
 from tests.acceptance.receiver import Receiver, open_receiver
 from tests.acceptance.replica_set import ReplicaSet
@@ -24,8 +26,10 @@ FRAGILE = '''
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
+from pymongo.errors import OperationFailure
 
 from service.documents.base import Record, unique
+from service.store.failures import driver_errors
 
 
 class Fragile(Record):
@@ -39,6 +43,9 @@ class Fragile(Record):
         secret = {"value": name}
         if name.startswith("break"):
             raise KeyError(secret["value"])
+        if name.startswith("refuse"):
+            with driver_errors():
+                raise OperationFailure(secret["value"], 4711, {"errmsg": secret["value"]})
         return name
 
     class Settings(Record.Settings):
@@ -124,9 +131,11 @@ def attributes_of(span: Span) -> dict[str, str | int]:
 def test_metrics_have_a_port_of_their_own(watched: Watched) -> None:
     [line] = [line for line in watched.service.log if line["event"] == "metrics are served"]
 
-    answer = httpx.get(f"http://{line['host']}:{line['port']}/metrics")
+    address = f"http://{line['host']}:{line['port']}/metrics"
+    answer = httpx.get(address)
+    odd = httpx.get(address, headers={"Accept": "application/openmetrics-text;version=x"})
 
-    assert answer.status_code == 200
+    assert (answer.status_code, odd.status_code) == (200, 200)
     assert "dossier_build_info{version=" in answer.text
     assert "dossier_mongodb_primary_missing 0.0" in answer.text
     assert watched.service.http.get("/metrics").status_code == 404
@@ -193,6 +202,43 @@ def test_a_failure_is_reported_without_a_value(watched: Watched) -> None:
     until(lambda: any(span.status.code == Status.STATUS_CODE_ERROR for span in watched.spans()), "its span has come")
     for secret in (CANARY, watched.headers["Authorization"].removeprefix("Bearer ")):
         assert secret not in watched.receiver.text
+
+
+def assert_told_once(watched: Watched, answer: httpx.Response, event: str) -> None:
+    """The failure of the driver is in the log and in one report, with its place and without its text."""
+    request_id = answer.headers["x-request-id"]
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.json()["request_id"] == request_id
+
+    def found() -> list[dict[str, Any]]:
+        return [report for report in watched.reports() if report["tags"]["request_id"] == request_id]
+
+    until(found, "the report has come")
+    [report] = found()
+    driver, ours = report["exception"]["values"]
+    assert (driver["type"], ours["type"]) == ("OperationFailure", "InternalError")
+    lines = [line for line in watched.service.log if line.get("request_id") == request_id and "exception" in line]
+    assert [line["event"] for line in lines] == [event]
+    assert "pymongo.errors.OperationFailure: 4711\n" in lines[0]["exception"]
+    assert ", in _hold\n" in lines[0]["exception"]
+    assert CANARY not in watched.service.stderr + watched.receiver.text + answer.text
+
+
+def test_a_failure_of_the_driver_is_logged_and_reported_without_a_value(watched: Watched) -> None:
+    body = {"name": f"refuse the {CANARY}"}
+
+    answer = watched.service.http.post("/api/v1/fragiles", json=body, headers=watched.headers)
+
+    assert_told_once(watched, answer, "request failed")
+
+
+def test_one_in_an_import_is_told_under_the_id_of_its_request(watched: Watched) -> None:
+    headers = watched.headers | {"Content-Type": "text/csv"}
+    content = f"name\nrefuse the {CANARY}\n"
+
+    answer = watched.service.http.post("/api/v1/fragiles/import", content=content, headers=headers)
+
+    assert_told_once(watched, answer, "import_failed")
 
 
 def test_what_is_refused_is_no_failure(watched: Watched) -> None:
@@ -263,6 +309,35 @@ def scrape(process: subprocess.Popen[str]) -> list[str]:
     process.stdin.write("\n")
     process.stdin.flush()
     return list(iter(process.stdout.readline, "\n"))
+
+
+def test_two_readers_may_forget_one_dead_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f"gauge_livesum_{dead.pid}.db").touch()
+
+    def remove_after_another(path: str) -> None:
+        Path(path).unlink()
+        Path(path).unlink()
+
+    monkeypatch.setattr(os, "remove", remove_after_another)
+
+    assert metrics._forget_dead(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_of_another_user_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / f"gauge_livesum_{os.getpid()}.db"
+    own.touch()
+    assert metrics._forget_dead(tmp_path) == [os.getpid()]
+
+    def refuse(_pid: int, _sign: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+
+    assert metrics._forget_dead(tmp_path) == []
+    assert not own.exists()
 
 
 def pids_in(lines: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from service.api.dependencies import Services
 from service.app import create_app
@@ -19,6 +20,7 @@ from tests.conftest import TYPES, client_of
 USERS = "/api/v1/users"
 ADA = {"name": "Ada", "email": "ada@example.org"}
 OURS = "https://app.example"
+METRICS_TOKEN = "a token for metrics, 32 bytes or more"
 PREFLIGHT = {"Origin": OURS, "Access-Control-Request-Method": "PATCH"}
 FOREIGN_ORIGINS = [
     "null",
@@ -33,7 +35,8 @@ ODD_PATHS = [b"//evil.example", b"//evil.example/api/v1/users", rb"/\evil.exampl
 @pytest.fixture(scope="module")
 def strict_app(settings: Settings) -> FastAPI:
     """The service for one host and one origin, without docs."""
-    chosen = {"cors_origins": (OURS,), "allowed_hosts": ("dossier", "[::1]"), "docs": False}
+    hosts = ("dossier", "[::1]")
+    chosen = {"cors_origins": (OURS,), "allowed_hosts": hosts, "docs": False, "metrics_token": SecretStr(METRICS_TOKEN)}
     return create_app(settings.model_copy(update=chosen), TYPES)
 
 
@@ -207,6 +210,9 @@ async def test_only_our_hosts_are_served(strict: httpx.AsyncClient, host: str, *
         assert response.json()["request_id"] == response.headers["X-Request-ID"]
         assert_secured(response)
     assert (await strict.get("/health", headers={"Host": host})).status_code == 200, "load balancers ask by address"
+    scrape = {"Host": host, "Authorization": f"Bearer {METRICS_TOKEN}"}
+    assert (await strict.get("/metrics", headers=scrape)).status_code == 200, "and so does Prometheus"
+    assert (await strict.get("/metrics", headers={"Host": host})).status_code == 401
 
 
 async def test_two_hosts_are_not_one_of_ours(strict: httpx.AsyncClient) -> None:

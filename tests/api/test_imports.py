@@ -19,6 +19,7 @@ from beanie import PydanticObjectId
 from bson import ObjectId
 from fastapi import FastAPI
 from pymongo.asynchronous.collection import AsyncCollection
+from structlog.testing import capture_logs
 
 from service.api import uploads
 from service.api.dependencies import Services
@@ -765,9 +766,13 @@ async def test_an_import_of_which_nothing_is_known_is_no_success(
 
     monkeypatch.setattr(importer, "run_in_process", vanish)
 
-    response = await send(client, FILES["csv"])
+    with capture_logs() as lines:
+        response = await send(client, FILES["csv"])
 
-    refused(response, 500, code)
+    problem = refused(response, 500, code)
+    if code == "import_killed":
+        assert problem["report"]["id"] == response.headers["import-id"]
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request failed"]
     assert [record["state"] for record in await records(client)] == [state]
 
 

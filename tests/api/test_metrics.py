@@ -1,6 +1,8 @@
 """Metrics over HTTP: who may read them, and how requests are counted."""
 
 from collections.abc import AsyncIterator
+from itertools import product
+from typing import get_args
 
 import httpx
 import pytest
@@ -12,8 +14,10 @@ from service.app import create_app
 from service.observability.metrics import exposition
 from service.settings import Settings
 from service.store.repository import Repository
+from service.transfer.file_kinds import FileKind
+from service.transfer.formats import FORMATS
 from tests.conftest import TYPES, client_of
-from tests.metrics import value_of
+from tests.metrics import every_series, value_of
 
 TOKEN = "a token for metrics, 32 bytes or more"
 REQUESTS = "dossier_http_request_duration_seconds_count"
@@ -54,7 +58,12 @@ async def test_an_access_token_reads_nothing(client: httpx.AsyncClient, promethe
 
 @pytest.mark.parametrize(
     ("accept", "media_type"),
-    [("", "text/plain"), ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text")],
+    [
+        ("", "text/plain"),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
+        ("application/openmetrics-text;version=x", "text/plain"),
+        ("application/openmetrics-text;version=1..0;escaping=x,text/plain;version=", "text/plain"),
+    ],
 )
 async def test_the_token_reads_them_in_the_form_that_is_asked_for(
     prometheus: httpx.AsyncClient, accept: str, media_type: str
@@ -119,6 +128,18 @@ async def test_an_export_is_counted_with_its_rows_and_bytes(client: httpx.AsyncC
     assert (rows, size) == (3, len(content))
     assert value_of("dossier_export_duration_seconds_count", **kind, state="complete") == complete + 1
     assert value_of("dossier_exports_running") == 0
+
+
+def test_files_that_fail_are_counted_from_0_on(services: Services) -> None:
+    names = set(services.repositories)
+    failed = [
+        labels for series, labels in every_series() if "_seconds_count" in series and labels.get("state") == "failed"
+    ]
+
+    exports = {(labels["type"], labels["format"]) for labels in failed if "dry_run" not in labels}
+    imports = {(labels["type"], labels["format"], labels["dry_run"]) for labels in failed if "dry_run" in labels}
+    assert set(product(names, FORMATS)) <= exports
+    assert set(product(names, get_args(FileKind), ("false", "true"))) <= imports
 
 
 async def test_a_wrong_password_is_counted(anonymous: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import bson
 import pytest
 from bson import ObjectId
-from pymongo.errors import AutoReconnect, BulkWriteError
+from pymongo.errors import AutoReconnect, BulkWriteError, WriteError
 
 from service.documents.base import now
 from service.documents.registry import DocumentType
@@ -215,5 +215,6 @@ async def test_an_error_that_is_nobodys_fault_here_is_no_fault_of_a_row(
 
     fail_after(monkeypatch, writer, "insert_many", odd)
 
-    with pytest.raises(InternalError):
+    with pytest.raises(InternalError) as raised:
         await insert(writer, user(1))
+    assert isinstance(raised.value.__cause__, WriteError)

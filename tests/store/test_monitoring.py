@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import ObjectId, Timestamp
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.hello import Hello
@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from service.settings import Settings
 from service.store.database import Database, Listener, open_database
+from service.store.elections import Elections
 from service.store.monitoring import CommandMetrics, PoolMetrics, PrimaryMetrics
 from service.store.slow_commands import SlowCommandLog
-from tests.metrics import value_of
+from tests.metrics import every_series, value_of
 
 FIRST, SECOND = ("one", 27017), ("two", 27017)
 
@@ -70,6 +71,17 @@ async def test_what_waits_for_a_connection_in_vain_is_counted(database: Database
     assert value_of("dossier_mongodb_pool_connections", server=server) == held
 
 
+async def test_what_fails_to_get_a_connection_is_counted_from_0_on(database: Database) -> None:
+    await database.handle.command("ping")
+
+    reasons = {
+        labels["reason"]
+        for name, labels in every_series()
+        if name == "dossier_mongodb_pool_checkout_failures_total" and labels["server"] == server_of(database)
+    }
+    assert reasons == {"timeout", "connectionError", "poolClosed"}
+
+
 async def test_a_slow_command_is_logged_by_its_shape(database: Database) -> None:
     people = database.handle["people"]
     with capture_logs() as lines:
@@ -95,6 +107,7 @@ async def test_a_quick_command_is_not_logged(settings: Settings) -> None:
 
 def test_elections_after_the_first_are_counted() -> None:
     metrics = PrimaryMetrics()
+    elections = Elections([metrics.elected])
     changes = value_of("dossier_mongodb_primary_changes_total")
     missing = value_of("dossier_mongodb_primary_missing")
     early, late = ObjectId("7fffffff0000000000000001"), ObjectId("7fffffff0000000000000002")
@@ -102,8 +115,10 @@ def test_elections_after_the_first_are_counted() -> None:
     def hear(server: tuple[str, int], *, election: ObjectId | None = None) -> tuple[float, float]:
         """What has changed once a server has said what it is."""
         said = {"ok": 1, "setName": "rs0", "hosts": ["one:27017"], "isWritablePrimary": election is not None}
-        hello = Hello(said | ({"electionId": election} if election else {"secondary": True}))
-        metrics.succeeded(ServerHeartbeatSucceededEvent(0.1, hello, server))
+        written = {"opTime": {"ts": Timestamp(1, 1), "t": 1}}
+        hello = Hello(said | ({"electionId": election, "lastWrite": written} if election else {"secondary": True}))
+        for listener in (elections, metrics):
+            listener.succeeded(ServerHeartbeatSucceededEvent(0.1, hello, server))
         return (
             value_of("dossier_mongodb_primary_changes_total") - changes,
             value_of("dossier_mongodb_primary_missing") - missing,
@@ -118,3 +133,23 @@ def test_elections_after_the_first_are_counted() -> None:
     metrics.failed(ServerHeartbeatFailedEvent(0.1, ConnectionResetError(), SECOND))
     assert value_of("dossier_mongodb_primary_missing") == missing + 1
     assert hear(SECOND, election=late) == (1, 0)
+
+
+ALIAS, NAME = ("localhost", 27017), ("one", 27017)
+BY_ITS_NAME = Hello({"ok": 1, "setName": "rs0", "hosts": ["one:27017"], "me": "one:27017", "isWritablePrimary": True})
+
+
+@pytest.mark.parametrize(
+    "lost", [NAME, ALIAS], ids=["by its name, as its set has it", "by the alias, as asked directly"]
+)
+def test_a_primary_that_was_asked_by_another_name_is_missed(lost: tuple[str, int]) -> None:
+    metrics = PrimaryMetrics()
+    missing = value_of("dossier_mongodb_primary_missing")
+
+    metrics.succeeded(ServerHeartbeatSucceededEvent(0.1, BY_ITS_NAME, ALIAS))
+    assert value_of("dossier_mongodb_primary_missing") == missing
+    metrics.failed(ServerHeartbeatFailedEvent(0.1, ConnectionResetError(), lost))
+
+    assert value_of("dossier_mongodb_primary_missing") == missing + 1
+    metrics.succeeded(ServerHeartbeatSucceededEvent(0.1, BY_ITS_NAME, lost))
+    assert value_of("dossier_mongodb_primary_missing") == missing

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import structlog
+from pymongo.errors import OperationFailure
 
 from service.observability.logs import LogFormat, configure_logging
 
 ESCAPE = "\x1b"
+CANARY = "canary"
 
 
 class Stream(io.TextIOWrapper):
@@ -111,3 +113,31 @@ def test_a_traceback_as_text_shows_no_variables(write: Write) -> None:
 
     assert "StopIteration" in written
     assert canary not in written
+
+
+@pytest.mark.parametrize("line_format", ["json", "text"])
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (KeyError(CANARY), "KeyError"),
+        (OperationFailure(CANARY, 4711), "pymongo.errors.OperationFailure: 4711"),
+        (OSError(28, "No space left on device", CANARY), "OSError: No space left on device"),
+        (ExceptionGroup(CANARY, [ValueError(CANARY)]), "ValueError"),
+    ],
+    ids=["Python's", "MongoDB's", "the system's", "several"],
+)
+def test_a_traceback_has_types_and_places_and_no_text(
+    write: Write, line_format: LogFormat, error: Exception, named: str
+) -> None:
+    try:
+        try:
+            raise error  # noqa: TRY301 - the place does not matter here
+        except Exception as cause:
+            raise RuntimeError(CANARY) from cause
+    except RuntimeError:
+        written = write(line_format, is_terminal=False, exc_info=True)
+
+    assert named in written
+    assert "RuntimeError" in written
+    assert "test_logs.py" in written
+    assert CANARY not in written
