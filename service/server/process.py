@@ -32,7 +32,11 @@ def run_server(app: FastAPI, settings: Settings, listener: socket.socket, has_st
         log_config=None,
         access_log=False,
         server_header=False,
-        http=partial(LimitedHttpProtocol, header_timeout_seconds=settings.header_timeout_seconds),  # type: ignore[arg-type] # it is called, and nothing else
+        http=partial(  # type: ignore[arg-type] # it is called, and nothing else
+            LimitedHttpProtocol,
+            header_timeout_seconds=settings.header_timeout_seconds,
+            stall_seconds=settings.export_stall_seconds,
+        ),
         ws="none",
         # By default uvicorn believes whatever asks from this machine, and so whoever a proxy here passes on.
         proxy_headers=bool(settings.trusted_proxies),
