@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     operation_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     """How long any other request waits for MongoDB, elections included; past it the answer is 503."""
 
-    limit_concurrency: int = Field(default=500, ge=1, le=100_000)
+    limit_concurrency: int = Field(default=100, ge=1, le=100_000)
     """How many requests one process does at once; more get 503. Those whose body is still on its way don't count."""
 
     header_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
@@ -266,7 +266,7 @@ class Settings(BaseSettings):
     """How long it is remembered what was exported, by whom, and what became of it."""
 
     export_stall_seconds: float = Field(default=60.0, gt=0, le=3600)
-    """How long an export waits for a client that reads nothing; past it the connection breaks."""
+    """How long an export, or any other answer, waits for a client that reads nothing; then the connection breaks."""
 
     imports_at_once: int = Field(default=2, ge=1, le=50)
     """How many imports one process runs together; more get 429."""

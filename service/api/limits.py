@@ -15,7 +15,8 @@ WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 class ConcurrencyLimitMiddleware:
     """Refuses requests at once where too many are being done, rather than let all of them wait.
 
-    One that waits for its client to send more is not being done: clients that trickle take no place from others.
+    One that waits for its client to send more is not being done: clients that trickle take no place from others. Nor is
+    an export, which waits for its client to leave: the exporter has places of its own.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -32,18 +33,26 @@ class ConcurrencyLimitMiddleware:
             await OverloadedError().response()(scope, receive, send)
             return
 
-        async def receive_meanwhile() -> Message:
-            self._running -= 1
-            try:
-                return await receive()
-            finally:
+        has_place = True
+
+        async def receive_without_place() -> Message:
+            """Have a place again once the body is whole. Raises OverloadedError if all are taken by then."""
+            nonlocal has_place
+            self._running -= has_place
+            has_place = False
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                if self._running >= self._limit:
+                    raise OverloadedError
                 self._running += 1
+                has_place = True
+            return message
 
         self._running += 1
         try:
-            await self._app(scope, receive_meanwhile, send)
+            await self._app(scope, receive_without_place, send)
         finally:
-            self._running -= 1
+            self._running -= has_place
 
 
 class BodyDeadlineMiddleware:

@@ -36,6 +36,7 @@ FILE_FIELD = "file"
 MAX_FIELDS = 20
 MAX_FILENAME_LENGTH = 255
 WRITE_BYTES = 1_048_576
+OPEN_FILES = Path("/proc/self/fd")
 
 BINARY: Mapping[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
@@ -60,7 +61,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise UnsupportedMediaTypeError(f"Send the file as it is, not as {coding!r}.")  # RFC 9110 §8.4
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
         chunks = limited(request, max_bytes)
         filename: str | None = None
         if media_type == MULTIPART:
@@ -72,11 +73,20 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncGenerator[Upl
                 await part.close()
         else:
             size, sha256 = await _keep(chunks, file)
-        # It has no name, so that nothing is left of it whatever becomes of this process; another one opens it so.
-        path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        path = Path(file.name) if isinstance(file.name, str) else Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         said = named_kind(filename or "") or MEDIA_TYPES.get(media_type)
         kind = await to_thread.run_sync(kind_of, path, said)
         yield Upload(path, kind, size, sha256, filename and filename[:MAX_FILENAME_LENGTH])
+
+
+def _temporary_file() -> IO[bytes]:
+    """One without a name, so that nothing is left of it whatever becomes of this process.
+
+    Another one opens it through /proc; where there is none, as on macOS, the file has a name.
+    """
+    if OPEN_FILES.exists():
+        return tempfile.TemporaryFile()
+    return tempfile.NamedTemporaryFile(prefix="dossier-upload-")
 
 
 class _FormParser(MultiPartParser):

@@ -32,7 +32,11 @@ def run_server(app: FastAPI, settings: Settings, listener: socket.socket, has_st
         log_config=None,
         access_log=False,
         server_header=False,
-        http=partial(LimitedHttpProtocol, header_timeout_seconds=settings.header_timeout_seconds),  # type: ignore[arg-type] # it is called, and nothing else
+        http=partial(  # type: ignore[arg-type] # it is called, and nothing else
+            LimitedHttpProtocol,
+            header_timeout_seconds=settings.header_timeout_seconds,
+            stall_seconds=settings.export_stall_seconds,
+        ),
         ws="none",
         # By default uvicorn believes whatever asks from this machine, and so whoever a proxy here passes on.
         proxy_headers=bool(settings.trusted_proxies),
@@ -57,14 +61,23 @@ def leave_on_signals() -> None:
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     """What it returns; a signal cancels it and ends the process, as `leave_on_signals` does elsewhere.
 
-    An exception in the middle of an event loop would hit whichever task is on, and leave the others in pieces.
+    An exception in the middle of an event loop would hit whichever task is on, and leave the others in pieces. A signal
+    that comes when the work is done, and the loop about to close, is heeded afterwards.
     """
+    has_come = False
 
     async def run() -> T:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
+
+        def heed(_sign: int, _frame: FrameType | None) -> None:
+            nonlocal has_come
+            has_come = True
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
         for sign in SIGNALS:
-            signal.signal(sign, lambda *_: loop.call_soon_threadsafe(task.cancel))
+            signal.signal(sign, heed)
         return await work
 
     try:
@@ -75,6 +88,9 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
             raise SystemExit(0) from None
         raise
     leave_on_signals()
+    if has_come:
+        ignore_signals()
+        raise SystemExit(0)
     return result
 
 

@@ -23,29 +23,57 @@ MAX_HEADER_BYTES = 65_536
 LINGER_SECONDS = 2
 """How long a client that was refused may go on sending before it is cut off."""
 
+ENDING_STALL_SECONDS = 5
+"""How long a service that ends waits for a client that reads nothing: less than it gives its requests by default."""
+
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Stops reading where a URL or the headers get too long, or are too long in coming, whoever asks."""
+    """Stops reading where a URL or the headers get too long, or are too long in coming, whoever asks.
+
+    And stops waiting for a client that reads nothing, which would keep the connection and its answer for good: to close
+    a transport waits without limit for what it still has to send.
+    """
 
     _header_bytes = 0
     _has_begun = False
     _refusal: ServiceError | None = None
     _is_refused = False
     _deadline: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
 
-    def __init__(self, *arguments: Any, header_timeout_seconds: float, **more: Any) -> None:
+    def __init__(self, *arguments: Any, header_timeout_seconds: float, stall_seconds: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._header_timeout_seconds = header_timeout_seconds
+        self._stall_seconds = stall_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn's
         """Somebody is there, and may begin."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that writing is paused as soon as the client does not keep up
         self._mind_the_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """They are gone."""
         super().connection_lost(exc)
         self._stop_the_clock()
+        self._stop_minding_the_reader()
+
+    def pause_writing(self) -> None:
+        """There is something that the client has not taken yet; nothing is added to it until it has."""
+        super().pause_writing()
+        self._mind_the_reader()
+
+    def resume_writing(self) -> None:
+        """It has taken all."""
+        super().resume_writing()
+        self._stop_minding_the_reader()
+
+    def shutdown(self) -> None:
+        """The service ends, and waits less long from now on."""
+        super().shutdown()
+        self._stall_seconds = min(self._stall_seconds, ENDING_STALL_SECONDS)
+        if self._stall is not None:
+            self._mind_the_reader()
 
     def on_message_begin(self) -> None:
         """A new request."""
@@ -110,6 +138,22 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _mind_the_reader(self) -> None:
+        self._stop_minding_the_reader()
+        unread = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(self._stall_seconds, self._end_stall, unread)
+
+    def _stop_minding_the_reader(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _end_stall(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._mind_the_reader()
+        else:
+            self.transport.abort()
 
     def _give_up(self) -> None:
         if self._has_begun and not self.transport.is_closing():

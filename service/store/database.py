@@ -1,5 +1,6 @@
 """The client and the database behind it."""
 
+import re
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,9 @@ from service.store.failures import said_in_short
 from service.store.monitoring import PrimaryMetrics
 
 Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
+
+SPARE_CONNECTIONS = 10
+"""For what is no request that is counted, and no export: probes, leases and records."""
 
 START_SECONDS = 30
 """How long a start waits for a primary: a set that starts together with the service elects one in this time."""
@@ -73,6 +77,16 @@ def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
         raise StartupError(f"MongoDB does not answer at {addresses}, see DOSSIER_MONGODB_URI") from error
 
 
+def _pool_options(uri: str, settings: Settings) -> dict[str, Any]:
+    """A connection for each that may want one at the same time, unless the address says how many there are.
+
+    Whoever has a deadline waits for a connection until then, whatever `waitQueueTimeoutMS` says.
+    """
+    if re.search("[?&;]maxPoolSize=", uri, re.IGNORECASE):
+        return {}
+    return {"maxPoolSize": settings.limit_concurrency + settings.exports_at_once + SPARE_CONNECTIONS}
+
+
 def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> AsyncMongoClient[dict[str, Any]]:
     elections = Elections([listener.elected for listener in listeners if isinstance(listener, PrimaryMetrics)])
     with warnings.catch_warnings():
@@ -91,10 +105,11 @@ def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> Asy
                 # A server that is silent for this and the time to connect is lost, and who waits for it asks another.
                 # By default that takes 12 s, which is longer than a request waits.
                 heartbeatFrequencyMS=2000,
+                # Both for what has no other deadline, the next batch of an export. No deadline of ours cancels a task
+                # that waits for the driver: that can leave its pool broken.
                 waitQueueTimeoutMS=2000,
-                # For what has no other deadline, the next batch of an export. No deadline of ours cancels a task that
-                # waits for the driver: that can leave its pool broken.
                 socketTimeoutMS=int(settings.operation_timeout_seconds * 1000),
+                **_pool_options(uri, settings),
             )
         except (ConfigurationError, InvalidURI, ValueError, UserWarning) as error:
             raise StartupError(f"DOSSIER_MONGODB_URI cannot be used: {error}") from error

@@ -1,14 +1,18 @@
 """What every start finds ready in the database, or makes so: once, and one start at a time."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo
 from beanie import Document
+from pymongo.errors import PyMongoError
 
 from service.documents.registry import DocumentType
+from service.errors import StartupError
+from service.observability.logs import log
 from service.settings import Settings
 from service.store.database import START_SECONDS, Database, Listener, open_database, startup_errors
 from service.store.leases import exclusive
@@ -16,6 +20,12 @@ from service.store.validators import apply_validators, options_of
 
 PREPARATION = "preparation"
 """The lock for what follows, and for whatever else only the first start does."""
+
+INDEX_SECONDS = 86_400.0
+"""How long the indexes of one collection may take, which are those of all documents that it has."""
+
+LONG_SECONDS = 10.0
+"""What takes longer is told of."""
 
 
 @asynccontextmanager
@@ -47,11 +57,31 @@ async def prepare(database: Database, types: Sequence[DocumentType], own_classes
 
     To do it again changes nothing. Raises StartupError.
     """
-    with startup_errors(database.handle.client), pymongo.timeout(START_SECONDS):
-        for document_class in classes_of(types, own_classes):
-            if indexes := [field.index for field in document_class.get_settings().indexes]:
-                await document_class.get_pymongo_collection().create_indexes(indexes)
+    for document_class in classes_of(types, own_classes):
+        collection = document_class.get_pymongo_collection()
+        if indexes := [field.index for field in document_class.get_settings().indexes]:
+            with startup_errors(database.handle.client), _patience(collection.name):
+                await collection.create_indexes(indexes)
     await apply_validators(database.handle, types, START_SECONDS)
+
+
+@contextmanager
+def _patience(collection: str) -> Iterator[None]:
+    """Let indexes be made for very long, and say so. A server that is gone is noticed before. Raises StartupError."""
+    telling = asyncio.get_running_loop().call_later(
+        LONG_SECONDS, lambda: log.warning("indexes are still being made", collection=collection)
+    )
+    try:
+        with pymongo.timeout(INDEX_SECONDS):
+            yield
+    except PyMongoError as error:
+        if not error.timeout:
+            raise
+        raise StartupError(
+            f"MongoDB takes too long to make the indexes of {collection}, or has stopped answering; its log says more"
+        ) from error
+    finally:
+        telling.cancel()
 
 
 @dataclass(frozen=True, slots=True)

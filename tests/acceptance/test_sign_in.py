@@ -40,7 +40,7 @@ def mebibytes(service: Service, line: str) -> float:
 
 @pytest.mark.slow
 def test_many_sign_ins_at_once_hold_nobody_up(home: Home) -> None:
-    service = home.start(trusted_proxies="127.0.0.1")
+    service = home.start(trusted_proxies="127.0.0.1", limit_concurrency=AT_ONCE)
     names = add_accounts(home.mongodb_uri, "dossier")
     service.token()
     idle = mebibytes(service, "VmRSS")

@@ -998,6 +998,25 @@ async def test_a_file_on_its_way_has_no_name_that_a_kill_could_leave(
     assert named == [False] * 3
 
 
+async def test_where_open_files_have_no_address_a_file_has_a_name_while_it_is_imported(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(uploads, "OPEN_FILES", tmp_path / "fd")
+    named: list[bool] = []
+
+    async def content() -> AsyncIterator[bytes]:
+        yield csv_file(*people(1, 2))
+        named.append(any(tmp_path.iterdir()))  # noqa: ASYNC240 - it has nothing else to do
+
+    response = await client.post(IMPORT, content=content(), headers={"Content-Type": CSV})
+
+    assert response.status_code == 200, response.text
+    assert response.json()["created"] == 2
+    assert named == [True]
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240 - likewise
+
+
 async def test_an_import_is_counted_with_what_became_of_its_rows(client: httpx.AsyncClient) -> None:
     kind = {"type": "users", "format": "csv"}
     fates = ("created", "failed")

@@ -1,8 +1,8 @@
 """Clients that send a little at a time, over connections of their own."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import orjson
@@ -16,12 +16,16 @@ from uvicorn.server import ServerState
 
 from service.api.dependencies import Services
 from service.app import create_app
+from service.server import protocol
 from service.server.protocol import LimitedHttpProtocol
 from service.settings import Settings
 from tests.conftest import TYPES, client_of
 
 HEADER_SECONDS = 0.2
+STALL_SECONDS = 0.3
 PATIENCE_SECONDS = 5
+LARGE_BYTES = 30_000_000
+READ_BYTES = 65_536
 USER = {"name": "Ada Lovelace", "email": "ada@example.org"}
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -38,18 +42,76 @@ async def answer_late(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("done")
 
 
+async def answer_at_length(_request: Request) -> PlainTextResponse:
+    """More than waits between a client and a server."""
+    return PlainTextResponse("x" * LARGE_BYTES)
+
+
+async def break_off(_request: Request) -> PlainTextResponse:
+    """In the middle of such an answer."""
+    response = PlainTextResponse("x" * LARGE_BYTES)
+    response.headers["content-length"] = str(LARGE_BYTES + 1)
+    return response
+
+
+class Server:
+    """One that is in a hurry, and connections to it."""
+
+    def __init__(self) -> None:
+        self.limits = {"header_timeout_seconds": HEADER_SECONDS, "stall_seconds": STALL_SECONDS}
+        self._state = ServerState()
+        self._address = ("", 0)
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def listening(self, config: uvicorn.Config) -> AsyncIterator[None]:
+        """For so long."""
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: LimitedHttpProtocol(config, self._state, {}, **self.limits), "127.0.0.1", 0
+        )
+        self._address = listening.sockets[0].getsockname()
+        yield
+        for writer in self._writers:
+            writer.transport.abort()
+        listening.close()
+
+    @property
+    def protocols(self) -> list[LimitedHttpProtocol]:
+        """Of those that are connected."""
+        return [one for one in self._state.connections if isinstance(one, LimitedHttpProtocol)]
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for them."""
+        return sum(one.transport.get_write_buffer_size() for one in self.protocols)
+
+    async def connect(self) -> Connection:
+        """In a test and not before it, as time passes from now on. The client takes little that nobody reads."""
+        reader, writer = await asyncio.open_connection(*self._address, limit=READ_BYTES)
+        self._writers.append(writer)
+        return reader, writer
+
+
 @pytest.fixture
-async def connection() -> AsyncIterator[Connection]:
-    """One to a server that is in a hurry."""
-    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"]), Route("/late", answer_late)])
-    config = uvicorn.Config(app, log_config=None, timeout_keep_alive=1)
+async def server() -> AsyncIterator[Server]:
+    """It listens as long as a test runs."""
+    routes = [
+        Route("/", answer, methods=["GET", "POST"]),
+        Route("/late", answer_late),
+        Route("/large", answer_at_length),
+        Route("/broken", break_off),
+    ]
+    config = uvicorn.Config(Starlette(routes=routes), log_config=None, timeout_keep_alive=1)
     config.load()
-    protocol = partial(LimitedHttpProtocol, config, ServerState(), {}, header_timeout_seconds=HEADER_SECONDS)
-    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    yield reader, writer
-    writer.close()
-    server.close()
+    server = Server()
+    async with server.listening(config):
+        yield server
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not check():  # noqa: ASYNC110 - what is waited for is no event
+            await asyncio.sleep(0.01)
 
 
 async def trickle(connection: Connection, text: bytes) -> bytes:
@@ -66,12 +128,13 @@ async def trickle(connection: Connection, text: bytes) -> bytes:
         return await answered
 
 
-async def test_who_says_nothing_is_left(connection: Connection) -> None:
+async def test_who_says_nothing_is_left(server: Server) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        assert await connection[0].read() == b""
+        assert await (await server.connect())[0].read() == b""
 
 
-async def test_headers_that_trickle_are_answered_408(connection: Connection) -> None:
+async def test_headers_that_trickle_are_answered_408(server: Server) -> None:
+    connection = await server.connect()
     connection[1].write(b"GET / HTTP/1.1\r\n")
 
     head, _, body = (await trickle(connection, b"X-Slow: 1\r\n")).partition(b"\r\n\r\n")
@@ -92,20 +155,65 @@ async def test_headers_that_trickle_are_answered_408(connection: Connection) -> 
         ),
     ],
 )
-async def test_who_was_answered_cannot_trickle_on(connection: Connection, request_head: bytes, then: bytes) -> None:
-    reader, writer = connection
+async def test_who_was_answered_cannot_trickle_on(server: Server, request_head: bytes, then: bytes) -> None:
+    reader, writer = connection = await server.connect()
     writer.write(request_head)
     assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200 ")
 
     assert b"200 OK" not in await trickle(connection, then)
 
 
-async def test_an_answer_may_take_longer_than_headers(connection: Connection) -> None:
-    reader, writer = connection
+async def test_an_answer_may_take_longer_than_headers(server: Server) -> None:
+    reader, writer = await server.connect()
     async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):
             writer.write(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        pytest.param(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", id="between two requests"),
+        pytest.param(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 2, id="with another request to answer"),
+        pytest.param(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\nGET /", id="in the middle of the next"),
+        pytest.param(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", id="the last request"),
+        pytest.param(b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n", id="an answer that breaks off"),
+    ],
+)
+async def test_who_does_not_read_the_answer_is_cut_off(server: Server, requests: bytes) -> None:
+    _, writer = await server.connect()
+    writer.write(requests)
+
+    await until(lambda: server.unread > 0)
+
+    await until(lambda: not server.protocols)
+
+
+async def test_who_reads_an_answer_slowly_gets_all_of_it(server: Server) -> None:
+    server.limits["stall_seconds"] = 1
+    reader, writer = await server.connect()
+    writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+
+    for _ in range(15):  # for longer than it may read nothing
+        await reader.readexactly(LARGE_BYTES // 15)
+        await asyncio.sleep(0.1)
+
+
+async def test_a_service_that_ends_waits_less_for_who_does_not_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "ENDING_STALL_SECONDS", 0.1)
+    server.limits["stall_seconds"] = 60
+    _, writer = await server.connect()
+    writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: server.unread > 0)
+
+    for connected in server.protocols:
+        connected.shutdown()
+
+    await until(lambda: not server.protocols)
 
 
 async def test_a_body_that_trickles_is_a_problem_with_its_request_id(

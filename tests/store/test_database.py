@@ -1,5 +1,6 @@
 """Opening a database: what is refused, and in which words."""
 
+import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from beanie import PydanticObjectId
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from structlog.testing import capture_logs
 
 from service.documents.base import Record, index, unique
 from service.errors import StartupError
 from service.settings import Settings
-from service.store import database
+from service.store import database, preparation
+from service.store.database import SPARE_CONNECTIONS, open_database
 from service.store.preparation import open_ready_database
 
 DATABASE = "dossier-opening"
@@ -63,6 +66,56 @@ async def test_opening_creates_the_indexes(mongodb_uri: str, handle: AsyncDataba
     indexes = await handle["ships"].index_information()
     assert indexes["name"]["unique"]
     assert not indexes["port_id"].get("unique")
+
+
+async def test_indexes_over_many_documents_take_longer_than_a_start_else_may_and_that_is_told(
+    mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "START_SECONDS", 0.3)
+    monkeypatch.setattr(preparation, "LONG_SECONDS", 0.5)
+    await handle["ships"].insert_one({"name": "Beagle"})
+
+    async def start() -> None:
+        async with open_ready_database(settings_for(mongodb_uri), [], [Ship]):
+            pass
+
+    with capture_logs() as lines:
+        async with handle.client.start_session() as session, await session.start_transaction():
+            # Until it ends nobody gets the lock that an index takes.
+            await handle["ships"].insert_one({"name": "Argo"}, session=session)
+            starting = asyncio.create_task(start())
+            async with asyncio.timeout(10):
+                while not lines and not starting.done():  # noqa: ASYNC110 - what is waited for is no event
+                    await asyncio.sleep(0.01)
+        await starting
+
+    assert lines == [{"event": "indexes are still being made", "collection": "ships", "log_level": "warning"}]
+    assert "port_id" in await handle["ships"].index_information()
+
+
+async def test_indexes_that_are_not_made_in_time_are_named(
+    mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "INDEX_SECONDS", 0.3)
+    await handle["ships"].insert_one({"name": "Beagle"})
+    async with handle.client.start_session() as session, await session.start_transaction():
+        await handle["ships"].insert_one({"name": "Argo"}, session=session)
+
+        line = await refusal(mongodb_uri)
+
+    assert "takes too long to make the indexes of ships" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "connections"), [("", 7 + 3 + SPARE_CONNECTIONS), ("&maxPoolSize=5", 5), ("&MAXPOOLSIZE=5", 5)]
+)
+async def test_there_is_a_connection_for_each_that_wants_one_unless_the_address_says_how_many(
+    mongodb_uri: str, option: str, connections: int
+) -> None:
+    settings = settings_for(f"{mongodb_uri}{option}").model_copy(update={"limit_concurrency": 7, "exports_at_once": 3})
+
+    async with open_database(settings, []) as opened:
+        assert opened.handle.client.options.pool_options.max_pool_size == connections
 
 
 async def test_opening_twice_changes_nothing(mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]) -> None:
