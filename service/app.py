@@ -95,7 +95,7 @@ def create_app(
             readiness = open_until_end.enter_context(open_readiness())
             async with (
                 open_ready_database(
-                    chosen, types, OWN_CLASSES, is_prepared=is_prepared, heeds_migrations=True, listeners=listeners
+                    chosen, types, OWN_CLASSES, is_prepared=is_prepared, listeners=listeners
                 ) as database,
                 _open_services(chosen, types, keys, trusted, readiness, database) as services,
             ):

@@ -1,6 +1,6 @@
 """Migrations by Beanie's own runner, over our client; each is one transaction, together with its entry in the log."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,12 +70,10 @@ class Course:
         return [Step(name, place < done, place in following) for place, name in enumerate(names)]
 
 
-async def heed_migrations(
-    database: AsyncDatabase[dict[str, Any]], collections: Iterable[str], folder: Path = FOLDER
-) -> None:
+async def heed_migrations(database: AsyncDatabase[dict[str, Any]], folder: Path = FOLDER) -> None:
     """Refuse documents that are of another release than these migrations. Raises StartupError.
 
-    Where no collection has any, all migrations count as run: whatever comes will be of this release.
+    Where there are none, all migrations count as run: whatever comes will be of this release.
     """
     with startup_errors(database.client), pymongo.timeout(START_SECONDS):
         try:
@@ -85,8 +83,9 @@ async def heed_migrations(
         waiting = [step.name for step in steps if not step.has_run]
         if not waiting:
             return
-        for name in (_log_name(), *collections):
-            if await database[name].find_one({}, {"_id": 1}) is not None:
+        for name in await database.list_collection_names(filter={"type": "collection"}):
+            is_ours = name != LOCKS and not name.startswith("system.")
+            if is_ours and await database[name].find_one({}, {"_id": 1}) is not None:
                 raise StartupError(
                     f"the database has not had {', '.join(waiting)}: stop all services, run `dossier database migrate`"
                 )

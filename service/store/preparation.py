@@ -21,19 +21,17 @@ async def open_ready_database(
     own_classes: Sequence[type[Document]],
     *,
     is_prepared: bool = False,
-    heeds_migrations: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> AsyncIterator[Database]:
-    """The database, made ready unless somebody has done that. Raises StartupError.
+    """The database, made ready unless somebody has done that.
 
-    `heeds_migrations` refuses documents of another release, as each start of the service does.
+    Raises StartupError, also for documents of another release.
     """
     classes = _classes(types, own_classes)
     async with open_database(settings, classes, listeners=listeners) as database:
         if not is_prepared:
             async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
-                if heeds_migrations:
-                    await heed_migrations(database.handle, collection_names(classes))
+                await heed_migrations(database.handle)
                 await prepare(database, types, own_classes)
         yield database
 
@@ -48,11 +46,6 @@ async def prepare(database: Database, types: Sequence[DocumentType], own_classes
             if indexes := [field.index for field in document_class.get_settings().indexes]:
                 await document_class.get_pymongo_collection().create_indexes(indexes)
     await apply_validators(database.handle, types, START_SECONDS)
-
-
-def collection_names(document_classes: Sequence[type[Document]]) -> list[str]:
-    """Where Beanie keeps documents of these classes."""
-    return [document_class.get_collection_name() for document_class in document_classes]
 
 
 def _classes(types: Sequence[DocumentType], own_classes: Sequence[type[Document]]) -> list[type[Document]]:
