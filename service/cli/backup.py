@@ -46,7 +46,8 @@ from service.store.backup import (
 )
 from service.store.database import Database, open_database
 from service.store.embedded import has_data
-from service.store.preparation import classes_of, make_ready, wanted_collections
+from service.store.leases import PREPARATION, exclusive
+from service.store.preparation import classes_of, prepare, wanted_collections
 from service.transfer.archive import Archive, ArchiveWriter, Manifest, is_archive
 
 Tool = Literal["mongodump", "driver"]
@@ -243,7 +244,8 @@ async def _finish_dump(settings: Settings, asked: _Asked, before: Mapping[str, b
 
 
 async def _finish(settings: Settings, database: Database, file: Path) -> None:
-    await make_ready(database, registered_types(), OWN_CLASSES, settings.operation_timeout_seconds)
+    async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
+        await prepare(database, registered_types(), OWN_CLASSES)
     await _note(settings, "restore", file)
 
 

@@ -22,8 +22,9 @@ from service.server.workers import supervise
 from service.settings import Settings
 from service.store.audit_records import Actor, AuditTrail
 from service.store.database import open_database
-from service.store.leases import exclusive
-from service.store.preparation import PREPARATION, prepare
+from service.store.leases import PREPARATION, exclusive
+from service.store.migrations import heed_migrations
+from service.store.preparation import prepare
 
 
 def serve(
@@ -104,6 +105,7 @@ async def _prepare(settings: Settings, sample: int) -> str:
         open_database(settings, classes) as database,
         exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds),
     ):
+        await heed_migrations(database.handle)
         await prepare(database, types, OWN_CLASSES)
         password = None
         if settings.admin_password is not None or settings.environment == "development":

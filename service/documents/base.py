@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 from beanie import Document
+from beanie.odm.fields import ExpressionField
 from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from pydantic import (
     BaseModel,
@@ -120,6 +121,16 @@ class Record(Document):
     created_at: datetime = Field(default_factory=now)
     updated_at: datetime = Field(default_factory=now)
     revision: int = 1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let no default come from Beanie, whichever of its parents it has made ready before this class was there.
+
+        It puts a query's field in the place of each attribute, which pydantic would take for the field's default.
+        """
+        super().__init_subclass__(**options)
+        for parent in cls.__mro__[1:]:
+            for name in [name for name, value in vars(parent).items() if isinstance(value, ExpressionField)]:
+                delattr(parent, name)
 
     class Settings:
         """Beanie's options, and ours: `search` names the text fields that `q` looks in."""

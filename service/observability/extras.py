@@ -13,5 +13,5 @@ def extra(name: str, setting: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise StartupError(
-            f"{setting} needs {error.name}, which is not installed: pip install 'dossier[{name}]'"
+            f"{setting} needs {error.name}, which is not installed: run `scripts/install {name}`"
         ) from error

@@ -18,6 +18,9 @@ from service.store.failures import operation
 LOCKS = "locks"
 """A collection of documents that processes write so that no two of them do, or decide, the same at the same time."""
 
+PREPARATION = "preparation"
+"""The lock for what a start makes ready, and for whatever else only the first start does."""
+
 LEASE_SECONDS = 10
 """How long others wait for one that was killed."""
 

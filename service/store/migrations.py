@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 import service.migrations
 from service.documents.registry import DocumentType
+from service.errors import StartupError
+from service.store.database import START_SECONDS, startup_errors
 from service.store.failures import driver_errors, operation
-from service.store.leases import LOCKS, exclusive
-from service.store.preparation import PREPARATION
+from service.store.leases import LOCKS, PREPARATION, exclusive
 from service.store.validators import apply_validators, collection_options, set_options
 
 FOLDER = Path(service.migrations.__path__[0])
@@ -68,6 +70,29 @@ class Course:
         return [Step(name, place < done, place in following) for place, name in enumerate(names)]
 
 
+async def heed_migrations(database: AsyncDatabase[dict[str, Any]], folder: Path = FOLDER) -> None:
+    """Refuse documents that are of another release than these migrations. Raises StartupError.
+
+    Where there are none, all migrations count as run: whatever comes will be of this release.
+    """
+    with startup_errors(database.client), pymongo.timeout(START_SECONDS):
+        try:
+            steps = Course(folder=folder).steps(_names_in(folder), await _last_run(database, folder))
+        except MigrationError as error:
+            raise StartupError(str(error)) from error
+        waiting = [step.name for step in steps if not step.has_run]
+        if not waiting:
+            return
+        for name in await database.list_collection_names(filter={"type": "collection"}):
+            is_ours = name != LOCKS and not name.startswith("system.")
+            if is_ours and await database[name].find_one({}, {"_id": 1}) is not None:
+                raise StartupError(
+                    f"the database has not had {', '.join(waiting)}: stop all services, run `dossier database migrate`"
+                )
+        entry = {"name": waiting[-1], "ts": datetime.now(UTC)}
+        await database[_log_name()].update_one({"is_current": True}, {"$setOnInsert": entry}, upsert=True)
+
+
 class Migrator:
     """Runs migrations on one database, and sees to it that only one process does."""
 
@@ -95,11 +120,7 @@ class Migrator:
     async def _current(self, course: Course) -> str | None:
         """The last migration that has been run. Raises MigrationError where it is of another release."""
         with operation(self._timeout_seconds):
-            found = await self._database[_log_name()].find_one({"is_current": True})
-        current: str | None = found["name"] if found and found["name"] != ROOT else None
-        if current is not None and current not in _names_in(course.folder):
-            raise MigrationError(f"the database has migration {current}, which is not in {course.folder}")
-        return current
+            return await _last_run(self._database, course.folder)
 
     async def _run(self, course: Course) -> None:
         mode = RunningMode(direction=RunningDirections(course.direction.upper()), distance=course.beanies_distance)
@@ -215,6 +236,15 @@ def _told_of(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or "no reason is given"
         raise MigrationError(f"{what}: {type(error).__name__}: {reason}") from error
+
+
+async def _last_run(database: AsyncDatabase[dict[str, Any]], folder: Path) -> str | None:
+    """The last migration that the database has had. Raises MigrationError where it is not of this folder."""
+    found = await database[_log_name()].find_one({"is_current": True})
+    name: str | None = found["name"] if found and found["name"] != ROOT else None
+    if name is not None and name not in _names_in(folder):
+        raise MigrationError(f"the database has had migration {name}, which is not in {folder}")
+    return name
 
 
 def _names_in(folder: Path) -> list[str]:

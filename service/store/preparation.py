@@ -15,11 +15,9 @@ from service.errors import StartupError
 from service.observability.logs import log
 from service.settings import Settings
 from service.store.database import START_SECONDS, Database, Listener, open_database, startup_errors
-from service.store.leases import exclusive
+from service.store.leases import PREPARATION, exclusive
+from service.store.migrations import heed_migrations
 from service.store.validators import apply_validators, options_of
-
-PREPARATION = "preparation"
-"""The lock for what follows, and for whatever else only the first start does."""
 
 INDEX_SECONDS = 86_400.0
 """How long the indexes of one collection may take, which are those of all documents that it has."""
@@ -37,19 +35,16 @@ async def open_ready_database(
     is_prepared: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> AsyncIterator[Database]:
-    """The database, made ready unless somebody has done that. Raises StartupError."""
+    """The database, made ready unless somebody has done that.
+
+    Raises StartupError, also for documents of another release.
+    """
     async with open_database(settings, classes_of(types, own_classes), listeners=listeners) as database:
         if not is_prepared:
-            await make_ready(database, types, own_classes, settings.operation_timeout_seconds)
+            async with exclusive(database.handle, PREPARATION, settings.operation_timeout_seconds):
+                await heed_migrations(database.handle)
+                await prepare(database, types, own_classes)
         yield database
-
-
-async def make_ready(
-    database: Database, types: Sequence[DocumentType], own_classes: Sequence[type[Document]], timeout_seconds: float
-) -> None:
-    """Prepare an open database while nobody else does. Raises StartupError."""
-    async with exclusive(database.handle, PREPARATION, timeout_seconds):
-        await prepare(database, types, own_classes)
 
 
 async def prepare(database: Database, types: Sequence[DocumentType], own_classes: Sequence[type[Document]]) -> None:

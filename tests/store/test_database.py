@@ -13,12 +13,13 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from structlog.testing import capture_logs
 
-from service.documents.base import Record, index, unique
+from service.documents.base import Record, index, now, unique
 from service.errors import StartupError
 from service.settings import Settings
 from service.store import database, preparation
 from service.store.database import SPARE_CONNECTIONS, open_database
 from service.store.preparation import open_ready_database
+from tests.unit.made_up import record_class
 
 DATABASE = "dossier-opening"
 
@@ -211,3 +212,18 @@ async def test_has_primary_is_false_once_the_client_is_closed(
         assert await opened.has_primary(1)
 
     assert not await opened.has_primary(1)
+
+
+async def test_types_that_come_after_an_opening_have_their_own_defaults(
+    mongodb_uri: str, handle: AsyncDatabase[dict[str, Any]]
+) -> None:
+    async with open_ready_database(settings_for(mongodb_uri), [], [Ship]):
+        pass
+
+    late = [record_class(title="Late"), type("Tanker", (Ship,), {"__module__": __name__})]
+
+    for fields in (cls.model_fields for cls in late):
+        assert fields["revision"].default == 1
+        assert fields["created_at"].default_factory is now
+        assert fields["id"].default is None
+    assert late[1].model_fields["port"].default is None

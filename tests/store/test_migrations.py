@@ -13,7 +13,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from service.documents.registry import DocumentType
 from service.documents.user import User
-from service.store.migrations import Course, Direction, MigrationError, Migrator, Step
+from service.errors import StartupError
+from service.store.migrations import Course, Direction, MigrationError, Migrator, Step, heed_migrations
 from service.store.repository import new_document
 from service.store.validators import apply_validators, compare_validators
 
@@ -203,3 +204,59 @@ async def test_a_migration_that_cannot_be_read_is_named(copy: Handle, migrator: 
         await migrator.run(Course(folder=folder))
 
     assert await state(copy) == "present"
+
+
+async def test_a_start_refuses_documents_that_wait_for_migrations_until_they_have_had_them(
+    copy: Handle, migrator: Migrator, folder: Path
+) -> None:
+    (folder / "1.py").write_text('"""Nothing to do."""\n')
+
+    async def refusal() -> str:
+        with pytest.raises(StartupError) as raised:
+            await heed_migrations(copy, folder)
+        return str(raised.value)
+
+    assert f"has not had 1.py, {NAME}: stop all services, run `dossier database migrate`" in await refusal()
+    await migrator.run(Course(distance=1, folder=folder))
+    assert f"has not had {NAME}: " in await refusal()
+    await migrator.run(Course(folder=folder))
+    await heed_migrations(copy, folder)
+
+    await migrator.run(Course("backward", 2, folder=folder))
+    await copy["users"].delete_many({})
+    assert "has not had 1.py" in await refusal(), "what was taken back is not done because nothing is there"
+
+
+async def test_a_new_database_counts_as_having_had_all_migrations(
+    copy: Handle, migrator: Migrator, folder: Path
+) -> None:
+    (folder / "1.py").write_text('"""Nothing to do."""\n')
+    await copy["users"].delete_many({})
+
+    with pytest.raises(StartupError):  # for there is an item
+        await heed_migrations(copy, folder)
+    await copy["items"].delete_many({})
+    await copy["locks"].insert_one({"_id": "preparation"})
+    for _ in range(2):
+        await heed_migrations(copy, folder)
+
+    assert [(step.has_run, step.is_next) for step in await migrator.plan(Course(folder=folder))] == [(True, False)] * 2
+    assert await copy["migrations_log"].count_documents({}) == 1
+    await copy["users"].insert_one(filled(0))
+    await heed_migrations(copy, folder)
+
+
+async def test_a_start_without_migrations_waits_for_the_first_one(copy: Handle, tmp_path: Path) -> None:
+    await heed_migrations(copy, tmp_path)
+    (tmp_path / NAME).write_text(EXAMPLE)
+
+    with pytest.raises(StartupError, match=NAME):
+        await heed_migrations(copy, tmp_path)
+
+
+async def test_a_start_of_an_earlier_release_is_refused(copy: Handle, migrator: Migrator, folder: Path) -> None:
+    await migrator.run(Course(folder=folder))
+    (folder / NAME).unlink()
+
+    with pytest.raises(StartupError, match=f"has had migration {NAME}, which is not in"):
+        await heed_migrations(copy, folder)

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_the_readme_names_every_module_of_documents_store_and_auth() -> None:
         for path in (ROOT / "service" / folder).glob("[!_]*.py"):
             # A type costs one file, and nothing in the README.
             assert path.stem in types or re.search(rf"\b{path.name}\b", README), path
+
+
+def test_what_is_installed_comes_from_here() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [README, *(path.read_text() for path in (ROOT / "service").rglob("*.py"))]
+    named = {
+        name
+        for text in texts
+        for line in re.findall(r"scripts/install((?: [a-z{}]+)+)`?", text)
+        for name in line.split()
+    }
+
+    assert not re.search(r"pip install\S* ['\"]?dossier", "".join(texts)), "of that name, the public index has another"
+    assert {"parquet", "traces", "sentry", "mongosh"} <= named
+    assert named <= {*extras, "mongosh", "{name}"}
 
 
 def test_the_readme_names_scopes_formats_and_options() -> None:

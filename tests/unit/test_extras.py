@@ -19,12 +19,12 @@ SECRET = SecretStr("a made-up key of 32 bytes and up")
         (
             {"traces": True},
             "opentelemetry.sdk.trace",
-            "DOSSIER_TRACES needs opentelemetry.sdk.trace, which is not installed: pip install 'dossier[traces]'",
+            "DOSSIER_TRACES needs opentelemetry.sdk.trace, which is not installed: run `scripts/install traces`",
         ),
         (
             {"sentry_dsn": SecretStr("https://key@sentry.example/1")},
             "sentry_sdk.client",
-            "DOSSIER_SENTRY_DSN needs sentry_sdk.client, which is not installed: pip install 'dossier[sentry]'",
+            "DOSSIER_SENTRY_DSN needs sentry_sdk.client, which is not installed: run `scripts/install sentry`",
         ),
     ],
     ids=["traces", "sentry"],

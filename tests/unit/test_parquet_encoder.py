@@ -641,7 +641,7 @@ def test_where_pyarrow_is_missing_its_extra_is_named(monkeypatch: pytest.MonkeyP
     check_parquet()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
-    with pytest.raises(MissingLibraryError, match=r"pip install 'dossier\[parquet\]'"):
+    with pytest.raises(MissingLibraryError, match="run `scripts/install parquet`"):
         check_parquet()
 
 
