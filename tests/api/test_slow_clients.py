@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import orjson
@@ -114,10 +114,19 @@ async def until(check: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends: by a reset, where more was on its way when the server closed it."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while chunk := await reader.read(READ_BYTES):
+            received += chunk
+    return received
+
+
 async def trickle(connection: Connection, text: bytes) -> bytes:
     """What is answered to somebody who sends this again and again, a byte at a time, until the connection ends."""
     reader, writer = connection
-    answered = asyncio.create_task(reader.read())
+    answered = asyncio.create_task(read_all(reader))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not answered.done():
             for byte in text:
