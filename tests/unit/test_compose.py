@@ -186,8 +186,8 @@ def test_the_readmes_commands_run_in_services_that_there_are_as_the_user_for_it(
         assert words[0] not in words[1:]  # as everybody may read arguments
         assert next(word for word in words if word in SERVICES) == ("setup" if "mongosh" in words else "dossier")
     (folder / "secrets" / "mongodb_monitor_password").unlink()
-    done = subprocess.run(["bash", "-c", lines[-1]], cwd=folder, env=environment, check=False, capture_output=True)
-    assert (done.returncode, done.stdout) == (1, b"")
+    failed = subprocess.run(["bash", "-c", lines[-1]], cwd=folder, env=environment, check=False, capture_output=True)
+    assert (failed.returncode, failed.stdout) == (1, b"")
 
 
 def test_three_nodes_with_a_key_file_are_one_set() -> None:
