@@ -38,7 +38,9 @@ MONGOSH = ROOT / ".mongosh" / "node_modules" / ".bin" / "mongosh"
 SCRIPTS = ROOT / "scripts" / "mongosh"
 FIRST_PORT = 27117
 SIZE = 3
-USERS = ("admin", "service", "analyst", "backup")
+USERS = ("admin", "service", "analyst", "backup", "restore", "monitor")
+"""As their passwords are named; MongoDB knows the service as `dossier`."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ELECTION_MILLISECONDS = 2000
 """Five times as long by default, which whoever tries things out has no patience for."""
 WAIT_SECONDS = 60
@@ -118,11 +120,13 @@ class ReplicaSet:
         ports = json.loads(self._ports.read_text()) if self._ports.exists() else []
         self.nodes = [Node(self._folder, number, port) for number, port in enumerate(ports, 1)]
 
-    @property
-    def uri(self) -> str:
-        """For the service, as its own user."""
+    def uri(self, user: str = "service") -> str:
+        """All nodes' address for one of the users. Raises StartupError."""
+        if not self.nodes:
+            raise StartupError("there is no set yet; `scripts/replica-set start` makes it")
+        name = "dossier" if user == "service" else user
         members = ",".join(node.address for node in self.nodes)
-        return f"mongodb://dossier:{self._password('service')}@{members}/?replicaSet={REPLICA_SET}"
+        return f"mongodb://{name}:{self._password(user)}@{members}/?replicaSet={REPLICA_SET}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -253,7 +257,7 @@ def run(arguments: argparse.Namespace) -> None:
         case "start":
             with replica_set.locked():
                 replica_set.start()
-            print(replica_set.uri)
+            print(replica_set.uri())
         case "stop":
             with replica_set.locked():
                 replica_set.stop()
@@ -262,6 +266,8 @@ def run(arguments: argparse.Namespace) -> None:
             for node in replica_set.nodes:
                 table.add_row(str(node.number), node.address, str(node.pid or ""), node.state)
             Console().print(table)
+        case "uri":
+            print(replica_set.uri(arguments.user))
         case "kill-primary":
             print(f"killed node {replica_set.kill_primary().number}, which was primary")
         case "step-down":
@@ -272,16 +278,23 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def pause(node: Node, seconds: float | None) -> None:
-    """SIGSTOP, after which it answers nothing while its port still takes connections; SIGCONT when the time is over."""
-    node.send(signal.SIGSTOP)
+    """SIGSTOP, after which it answers nothing while its port still takes connections; SIGCONT when the time is over.
+
+    SIGCONT too when this is to end before.
+    """
     if seconds is None:
+        node.send(signal.SIGSTOP)
         print(f"node {node.number} is paused until `scripts/replica-set start`")
         return
-    print(f"node {node.number} is paused for {seconds:g} s", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    node.send(signal.SIGSTOP)
     try:
-        time.sleep(seconds)
+        print(f"node {node.number} is paused for {seconds:g} s", flush=True)
+        came = signal.sigtimedwait(ENDING, seconds)
     finally:
         node.send(signal.SIGCONT)
+    if came is not None:
+        sys.exit(128 + came.si_signo)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -292,6 +305,8 @@ def main(given: Sequence[str] | None = None) -> None:
     commands.add_parser("start", help="start those that do not run, and print the address for DOSSIER_MONGODB_URI")
     commands.add_parser("stop", help="end all; their data stays")
     commands.add_parser("status", help="show what each is")
+    uri_parser = commands.add_parser("uri", help="print the address for one of the users")
+    uri_parser.add_argument("user", choices=USERS)
     commands.add_parser("kill-primary", help="SIGKILL it; `start` brings it back")
     commands.add_parser("step-down", help="let the primary hand over to another")
     pause_parser = commands.add_parser("pause", help="SIGSTOP a node, for some seconds or until `start`")

@@ -3,7 +3,8 @@
 //   MEMBERS=one:27017,two:27017,three:27017 mongosh "mongodb://127.0.0.1/?directConnection=true" --file init-replica-set.js
 //
 // Run it on the machine of the first member, on which it becomes primary: as long as there are no users, MongoDB lets in
-// only who comes from its own machine, and lets users be created only on the primary (the localhost exception).
+// only who comes from its own machine, and lets users be created only on the primary (the localhost exception). So the
+// others cannot be elected until create-users.js, which is to run next, has made the users.
 //
 //   MEMBERS               host:port of each, between commas, as all members and all clients reach it
 //   REPLICA_SET           the set's name, rs0 by default, which each mongod was started with (--replSet)
@@ -42,29 +43,17 @@
     }
   }
 
-  function configuration(version, othersPriority) {
-    const members = hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 1 : othersPriority }));
-    return { _id: name, version, protocolVersion: 1, members, settings: { electionTimeoutMillis } };
-  }
-
   function initiate() {
     for (const host of hosts) waitFor(`${host} answers`, () => answers(host));
     try {
-      // The others may not be elected yet, so that this one is primary for sure.
-      rs.initiate(configuration(1, 0));
+      const [first, ...others] = hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 1 : 0 }));
+      // By this create-users.js knows that it is not the operators who gave the others no priority.
+      first.tags = { setup: "unfinished" };
+      rs.initiate({ _id: name, members: [first, ...others], settings: { electionTimeoutMillis } });
     } catch (error) {
       if (error.codeName !== "AlreadyInitialized") throw new Error(`${name} cannot be initiated: ${error.message}`);
     }
     print(`${name} is initiated with ${hosts.join(", ")}`);
-  }
-
-  function letAllBeElected() {
-    waitFor("this member can be written to", () => db.hello().isWritablePrimary);
-    try {
-      db.adminCommand({ replSetReconfig: configuration(db.hello().setVersion + 1, 1) });
-    } catch (error) {
-      throw new Error(`the others cannot be elected yet: ${error.message}`);
-    }
   }
 
   const before = db.hello();
@@ -77,12 +66,11 @@
   } else {
     initiate();
   }
-  waitFor("there is a primary", () => db.hello().primary);
-  // As it is left by a first start, of which this is one or which was cut off.
-  const { me, primary, hosts: electable, passives = [] } = db.hello();
-  if (passives.length && passives.length === hosts.length - 1 && electable.length === 1) {
-    if (me !== primary) throw new Error(`only ${primary} can be elected yet; run this there`);
-    letAllBeElected();
-  }
-  print(`its primary is ${db.hello().primary}`);
+  waitFor("there is a primary that can be written to", () => {
+    const { me, primary, isWritablePrimary } = db.hello();
+    return primary && (primary !== me || isWritablePrimary);
+  });
+  const { primary, tags = {} } = db.hello();
+  print(`its primary is ${primary}`);
+  if (tags.setup === "unfinished") print("no other can be elected before create-users.js has run");
 })();

@@ -121,7 +121,9 @@ def test_the_status_ends_in_a_verdict(said: str) -> None:
             (
                 "VIEWS_FILE is needed: `dossier database views` prints it; "
                 "SERVICE_PASSWORD_FILE: ENOENT: no such file or directory, open '/nothing'; "
-                "BACKUP_PASSWORD_FILE or BACKUP_PASSWORD is needed"
+                "BACKUP_PASSWORD_FILE or BACKUP_PASSWORD is needed; "
+                "RESTORE_PASSWORD_FILE or RESTORE_PASSWORD is needed; "
+                "MONITOR_PASSWORD_FILE or MONITOR_PASSWORD is needed"
             ),
         ),
         ("indexes.js", {"DATABASE": "nothing"}, "there is no database nothing"),

@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from service.settings import Settings
+from tests.readme import commands
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NODES = {name: service for name, service in SERVICES.items() if name.startswith("mongodb-")}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+USERS = ("admin", "service", "analyst", "backup", "restore", "monitor")
 UNITS = {"m": 2**20, "g": 2**30}
 
 
@@ -30,8 +32,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [folder / "scripts" / "compose-secrets", *arguments], check=False, capture_output=True, text=True
+    )
+
+
 def make_secrets(folder: Path) -> str:
-    done = subprocess.run([folder / "scripts" / "compose-secrets"], check=True, capture_output=True, text=True)
+    done = run(folder)
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -94,6 +103,52 @@ def test_secrets_are_made_once(folder: Path) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_address_that_lacks_the_password_is_one_line(folder: Path, *, is_there: bool) -> None:
+    place = folder / "secrets"
+    (place / "mongodb_service_password").unlink()
+    if is_there:
+        (place / "mongodb_service_password").write_text("another\n")
+    before = {path.name: path.read_text() for path in place.iterdir()}
+
+    done = run(folder)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "scripts/compose-secrets: secrets/dossier_mongodb_uri lacks the password of secrets/mongodb_service_password: "
+        "remove it, and run this again\n"
+    )
+    assert {path.name: path.read_text() for path in place.iterdir()} == before
+    (place / "dossier_mongodb_uri").unlink()
+    make_secrets(folder)
+    assert f":{secret(folder, 'mongodb_service_password')}@" in secret(folder, "dossier_mongodb_uri")
+
+
+def test_an_address_with_more_options_is_kept(folder: Path) -> None:
+    place = folder / "secrets" / "dossier_mongodb_uri"
+    mine = place.read_text().strip() + "&maxPoolSize=50"
+    place.unlink()
+    place.write_text(mine)
+
+    make_secrets(folder)
+
+    assert place.read_text() == mine
+
+
+def test_each_users_address_is_printed(folder: Path) -> None:
+    for user in USERS:
+        name = "dossier" if user == "service" else user
+        hosts = SERVICES["setup"]["environment"]["MEMBERS"]
+        password = secret(folder, f"mongodb_{user}_password")
+        assert run(folder, "uri", user).stdout == f"mongodb://{name}:{password}@{hosts}/?replicaSet=rs0\n"
+    for arguments, line in [
+        (("uri", "nobody"), "there is no secrets/mongodb_nobody_password"),
+        (("uri",), "takes nothing, or uri USER"),
+    ]:
+        done = run(folder, *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"scripts/compose-secrets: {line}\n")
+
+
 def test_the_service_starts_with_these_secrets(folder: Path) -> None:
     chosen = Settings(_env_file=None, environment="production", secrets_dir=folder / "secrets")
 
@@ -106,6 +161,33 @@ def test_the_service_starts_with_these_secrets(folder: Path) -> None:
     ).groups()
     assert (user, password) == ("dossier", secret(folder, "mongodb_service_password"))
     assert hosts == SERVICES["setup"]["environment"]["MEMBERS"]
+
+
+def test_the_readmes_commands_run_in_services_that_there_are_as_the_user_for_it(folder: Path) -> None:
+    """With a `docker` in the engine's place, which says what it is told."""
+    (folder / "docker").write_text('#!/bin/sh\necho "$DOSSIER_MONGODB_URI$URI" "$@"\n')
+    (folder / "docker").chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    lines = [line for line in [*commands("With Docker"), *commands("mongosh for ops")] if "docker compose run" in line]
+
+    said = []
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        )
+        said.append(done.stdout.split())
+
+    assert [words[0] for words in said] == [
+        run(folder, "uri", user).stdout.strip() for user in ("backup", "restore", "monitor")
+    ]
+    for words in said:
+        assert words[1:5] == ["compose", "run", "--rm", "--no-deps"]
+        assert words[words.index("-e") + 1] in {"DOSSIER_MONGODB_URI", "URI"}
+        assert words[0] not in words[1:]  # as everybody may read arguments
+        assert next(word for word in words if word in SERVICES) == ("setup" if "mongosh" in words else "dossier")
+    (folder / "secrets" / "mongodb_monitor_password").unlink()
+    failed = subprocess.run(["bash", "-c", lines[-1]], cwd=folder, env=environment, check=False, capture_output=True)
+    assert (failed.returncode, failed.stdout) == (1, b"")
 
 
 def test_three_nodes_with_a_key_file_are_one_set() -> None:
@@ -178,8 +260,24 @@ def test_the_set_up_runs_on_the_first_nodes_own_machine_with_all_that_its_script
     assert "mongodb://127.0.0.1:27017/?directConnection=true" in DOCKERFILE
     assert scripts == ["init-replica-set.js", "create-users.js"]
     in_image = re.findall(r"^ENV (\w+)=/opt/mongosh/views.json", DOCKERFILE, re.MULTILINE)
-    passwords = {f"{user.upper()}_PASSWORD_FILE" for user in ("admin", "service", "analyst", "backup")}
-    assert {*setup["environment"], *in_image} == {"MEMBERS", "VIEWS_FILE"} | passwords
+    given = {*setup["environment"], *in_image}
+    needed = {"MEMBERS", "VIEWS_FILE"} | {f"{user.upper()}_PASSWORD_FILE" for user in USERS}
+    texts = "".join((ROOT / "scripts" / "mongosh" / script).read_text() for script in scripts)
+    assert given >= needed
+    assert given - needed <= set(re.findall(r"process\.env\.(\w+)", texts))
+
+
+def test_the_set_elects_within_what_a_request_waits() -> None:
+    milliseconds = int(SERVICES["setup"]["environment"]["ELECTION_TIMEOUT_MS"])
+
+    assert milliseconds < Settings.model_fields["operation_timeout_seconds"].default * 1000
+
+
+def test_nodes_that_are_up_are_not_often_asked_for_their_health() -> None:
+    for node in NODES.values():
+        check = node["healthcheck"]
+        assert check["test"][1] == "mongosh"  # a second of a core
+        assert (check["interval"], check["start_interval"]) == ("30s", "5s")
 
 
 def test_each_image_is_a_stage_of_the_dockerfile_and_the_service_comes_last() -> None:
