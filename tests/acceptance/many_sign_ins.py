@@ -14,7 +14,9 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-AT_ONCE = 200
+AT_ONCE = 100
+"""As many as a process does by default."""
+
 PERIOD_SECONDS = 0.02
 """Between two moments at which /health is asked."""
 
