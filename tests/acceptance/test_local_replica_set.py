@@ -233,7 +233,9 @@ def test_members_to_whom_their_operators_gave_no_priority_keep_none(script: Scri
     both = ("init-replica-set.js", "create-users.js")
     with MongoClient[dict[str, Any]](script.uri("admin")) as client:
         before = configuration(client)
-        reconfigure(client, [1 if client.primary == ("127.0.0.1", port_of(member)) else 0 for member in before["members"]])
+        reconfigure(
+            client, [1 if client.primary == ("127.0.0.1", port_of(member)) else 0 for member in before["members"]]
+        )
         chosen = configuration(client)
         try:
             for host in hosts:
