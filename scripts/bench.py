@@ -32,6 +32,7 @@ from service.store.embedded import embedded_server
 from service.store.paging import CursorSigner
 from service.store.preparation import open_ready_database
 from service.store.repository import Limits, Repository
+from tests.acceptance.many_sign_ins import LIMIT
 
 DATABASE = "bench"
 PASSWORD = "bench password"
@@ -53,8 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory)) as uri:
         average = asyncio.run(load(uri, arguments.documents))
         print(f"{arguments.documents:,} users of {average:.0f} bytes of BSON")
-        proxies = {"DOSSIER_TRUSTED_PROXIES": "127.0.0.1"} if arguments.what == "auth" else {}
-        with service(uri, directory, proxies) as (client, pid):
+        many = {"DOSSIER_TRUSTED_PROXIES": "127.0.0.1", "DOSSIER_LIMIT_CONCURRENCY": str(LIMIT)}
+        with service(uri, directory, many if arguments.what == "auth" else {}) as (client, pid):
             if arguments.what == "auth":
                 bench_auth.measure(client, pid, uri, DATABASE, PASSWORD)
             elif arguments.what == "lists":

@@ -23,6 +23,9 @@ from service.store.monitoring import PrimaryMetrics
 
 Listener = CommandListener | ConnectionPoolListener | ServerHeartbeatListener
 
+MOST_CONNECTIONS = 100
+"""For requests: one process keeps no more of them busy, and to open them all takes its time from those that are."""
+
 SPARE_CONNECTIONS = 10
 """For what is no request that is counted, and no export: probes, leases and records."""
 
@@ -78,13 +81,14 @@ def startup_errors(client: AsyncMongoClient[dict[str, Any]]) -> Iterator[None]:
 
 
 def _pool_options(uri: str, settings: Settings) -> dict[str, Any]:
-    """A connection for each that may want one at the same time, unless the address says how many there are.
+    """A connection for each that may want one at once, unless they are very many or the address says how many.
 
     Whoever has a deadline waits for a connection until then, whatever `waitQueueTimeoutMS` says.
     """
     if re.search("[?&;]maxPoolSize=", uri, re.IGNORECASE):
         return {}
-    return {"maxPoolSize": settings.limit_concurrency + settings.exports_at_once + SPARE_CONNECTIONS}
+    requests = min(settings.limit_concurrency, MOST_CONNECTIONS)
+    return {"maxPoolSize": requests + settings.exports_at_once + SPARE_CONNECTIONS}
 
 
 def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> AsyncMongoClient[dict[str, Any]]:

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-AT_ONCE = 100
-"""As many as a process does by default."""
+AT_ONCE = 200
+LIMIT = AT_ONCE + 50
+"""What the service is to take at once: twice as many as by default, and some that only look."""
 
 PERIOD_SECONDS = 0.02
 """Between two moments at which /health is asked."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.many_sign_ins import AT_ONCE, add_accounts, percentile_99, run
+from tests.acceptance.many_sign_ins import AT_ONCE, LIMIT, add_accounts, percentile_99, run
 from tests.acceptance.process import PASSWORD, TOKEN_PATH, Home, Service
 
 MAX_MEBIBYTES = 200
@@ -40,7 +40,7 @@ def mebibytes(service: Service, line: str) -> float:
 
 @pytest.mark.slow
 def test_many_sign_ins_at_once_hold_nobody_up(home: Home) -> None:
-    service = home.start(trusted_proxies="127.0.0.1", limit_concurrency=AT_ONCE)
+    service = home.start(trusted_proxies="127.0.0.1", limit_concurrency=LIMIT)
     names = add_accounts(home.mongodb_uri, "dossier")
     service.token()
     idle = mebibytes(service, "VmRSS")
