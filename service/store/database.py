@@ -105,7 +105,8 @@ def _connect(uri: str, settings: Settings, listeners: Sequence[Listener]) -> Asy
                 retryReads=True,
                 retryWrites=True,
                 connectTimeoutMS=2000,
-                serverSelectionTimeoutMS=5000,
+                # For what has no other deadline, as below: 5 s, unless an operation may take less.
+                serverSelectionTimeoutMS=int(min(5, settings.operation_timeout_seconds) * 1000),
                 # A server that is silent for this and the time to connect is lost, and who waits for it asks another.
                 # By default that takes 12 s, which is longer than a request waits.
                 heartbeatFrequencyMS=2000,

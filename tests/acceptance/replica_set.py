@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from bson import Timestamp
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from service.store.embedded import find_mongod
 from service.store.mongod import mongod_command
@@ -30,6 +30,7 @@ NAME = "rs0"
 ELECTION_MILLISECONDS = 2000
 """How long the others wait for a silent primary; five times as long by default."""
 
+EXCEEDED_TIME_LIMIT = 262
 MEMBER_OPTIONS = [
     *("--replSet", NAME, "--oplogSize", "512"),
     # How much longer than usual a secondary waits for one that says nothing, before it copies from another.
@@ -139,6 +140,17 @@ def idle_cursors(uri: str, namespace: str | re.Pattern[str]) -> list[dict[str, A
         return [operation["cursor"] for operation in found]
 
 
+def _steps_down(primary: Mongod) -> bool:
+    with primary.client() as client:
+        try:
+            client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=8)
+        except OperationFailure as error:
+            if error.code != EXCEEDED_TIME_LIMIT:
+                raise
+            return False
+    return True
+
+
 class ReplicaSet:
     """Three of them. A fault is followed by `heal`, so that one set can serve many tests."""
 
@@ -196,8 +208,8 @@ class ReplicaSet:
     def step_down(self) -> None:
         """Let the primary hand over to another, as a rolling upgrade does."""
         former = self.primary
-        with former.client() as client:
-            client.admin.command("replSetStepDown", 30, secondaryCatchUpPeriodSecs=10)
+        # Who has stepped down or is behind cannot be elected for a while, and with all others so the primary refuses.
+        until(lambda: _steps_down(former), "the primary steps down", every_seconds=1)
         until(lambda: self._find_primary() not in {None, former}, "another is primary")
 
     def heal(self) -> None:
