@@ -142,7 +142,7 @@ def workers_of(service: Service) -> list[int]:
 
 def assert_gone(workers: list[int]) -> None:
     assert workers
-    until(lambda: not any(WORKER in command_line(pid) for pid in workers), "the workers have ended", 10)
+    until(lambda: not any(WORKER in command_line(pid) for pid in workers), "the workers have ended")
 
 
 def batches_read(mongod: Mongod) -> int:
@@ -175,7 +175,7 @@ def test_a_client_that_leaves_abandons_its_export(home: Home, mongod: Mongod) ->
         until(lambda: mongod.idle_cursors(NAMESPACE), "the export is under way")
         assert state_of(home, export) == "running"
 
-    until(lambda: state_of(home, export) == "abandoned", "the export is given up", 10)
+    until(lambda: state_of(home, export) == "abandoned", "the export is given up")
 
     until(lambda: not mongod.idle_cursors(NAMESPACE), "the cursor is closed")
     assert workers_of(service) == workers
@@ -191,7 +191,7 @@ def test_a_client_that_reads_nothing_is_given_up(home: Home, mongod: Mongod) -> 
         export.read(1)
         until(lambda: mongod.idle_cursors(NAMESPACE), "the export is under way")
 
-        until(lambda: state_of(home, export) == "abandoned", "the export is given up", 10)
+        until(lambda: state_of(home, export) == "abandoned", "the export is given up")
 
         until(lambda: not mongod.idle_cursors(NAMESPACE), "the cursor is closed")
         export.break_off()
@@ -235,7 +235,7 @@ def test_a_hundred_clients_that_leave_leave_nothing_behind(home: Home, mongod: M
     with ThreadPoolExecutor(8) as clients:
         ids = list(clients.map(leave_after, sizes))
 
-    until(lambda: {record_of(home, key)["state"] for key in ids} == {"abandoned"}, "all exports are given up", 30)
+    until(lambda: {record_of(home, key)["state"] for key in ids} == {"abandoned"}, "all exports are given up")
     until(lambda: not mongod.idle_cursors(NAMESPACE), "the cursor is closed")
     assert workers_of(service) == workers
     with Download(service, CSV, token) as download:
@@ -495,7 +495,7 @@ def test_the_next_service_says_that_an_export_was_killed(data: ReplicaSet, mongo
 
         home.start(**TWO_WORKERS, export_stall_seconds=0.2)
 
-        until(lambda: state_of(home, export) == "failed", "the export is given up", 10)
+        until(lambda: state_of(home, export) == "failed", "the export is given up")
 
 
 @pytest.fixture

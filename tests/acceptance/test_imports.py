@@ -188,7 +188,7 @@ def descendants(pid: int) -> list[int]:
 
 def assert_all_gone(pids: list[int]) -> None:
     assert pids
-    until(lambda: not any(parent_of(pid) is not None for pid in pids), "no process is left behind", 10)
+    until(lambda: not any(parent_of(pid) is not None for pid in pids), "no process is left behind")
 
 
 def written(home: Home, name: str = "visits") -> int:

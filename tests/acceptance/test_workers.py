@@ -75,7 +75,7 @@ def process_group(service: Service) -> list[int]:
 
 
 def assert_all_gone(pids: list[int]) -> None:
-    until(lambda: not any(parent_of(pid) is not None for pid in pids), "no process is left behind", 20)
+    until(lambda: not any(parent_of(pid) is not None for pid in pids), "no process is left behind")
 
 
 def test_workers_share_a_socket_are_replaced_and_end_together(home: Home) -> None:
