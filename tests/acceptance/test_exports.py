@@ -197,9 +197,8 @@ def test_a_client_that_reads_nothing_is_given_up(home: Home, mongod: Mongod) -> 
         export.break_off()
 
 
-@pytest.mark.slow  # a hundred times a megabyte or less
-@pytest.mark.slow
-def test_exports_that_stall_starve_nobody(home: Home) -> None:
+@pytest.mark.slow  # four exports
+def test_exports_that_stall_starve_nobody(home: Home, mongod: Mongod) -> None:
     few = f"{home.mongodb_uri}&maxPoolSize=2"
     service = home.start(**TWO_WORKERS, mongodb_uri=few, exports_at_once=4, shutdown_grace_seconds=0)
     token = service.token()
@@ -212,12 +211,13 @@ def test_exports_that_stall_starve_nobody(home: Home) -> None:
             answers = list(clients.map(lambda _: service.http.get("/api/v1/users", headers=headers), range(40)))
         refused = service.http.get(CSV, headers=headers)
 
+    until(lambda: not mongod.idle_cursors(NAMESPACE), "their cursors are closed")
     assert {answer.status_code for answer in answers} == {200}
-    assert max(answer.elapsed for answer in answers) < timedelta(seconds=2)
+    assert max(answer.elapsed for answer in answers) < timedelta(seconds=5)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_exports")
 
 
-@pytest.mark.slow  # a hundred exports
+@pytest.mark.slow  # a hundred times a megabyte or less
 def test_a_hundred_clients_that_leave_leave_nothing_behind(home: Home, mongod: Mongod) -> None:
     service = home.start(
         **TWO_WORKERS, exports_at_once=50
