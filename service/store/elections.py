@@ -21,6 +21,8 @@ from pymongo.monitoring import (
     ServerHeartbeatSucceededEvent,
 )
 
+from service.store.failures import TIMEOUTS, answers
+
 T = TypeVar("T")
 Model = TypeVar("Model", bound=Document)
 
@@ -35,6 +37,11 @@ class Elections(ServerHeartbeatListener):
         self._settled: ObjectId | None = None
         self._written: Timestamp | None = None
         self._sessions: WeakSet[AsyncClientSession] = WeakSet()
+
+    @property
+    def latest(self) -> ObjectId | None:
+        """The present primary's; None where nobody elects one."""
+        return self._latest
 
     @classmethod
     def of(cls, collection: AsyncCollection[dict[str, Any]]) -> "Elections":
@@ -85,6 +92,15 @@ class Elections(ServerHeartbeatListener):
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
         """Another one will be elected."""
+
+
+async def was_too_slow(
+    collection: AsyncCollection[dict[str, Any]], error: BaseException | None, election: ObjectId | None
+) -> bool:
+    """Whether a query failed by its own slowness: its time ran out, and whom it asked is still primary, and answers."""
+    if not isinstance(error, TIMEOUTS) or not await answers(collection.database):
+        return False
+    return Elections.of(collection).latest == election
 
 
 async def find_one(model: type[Model], condition: Mapping[str, Any]) -> Model | None:

@@ -33,8 +33,8 @@ from service.errors import (
     RevisionMismatchError,
     WriteConflictError,
 )
-from service.store.elections import Elections
-from service.store.failures import TIMEOUTS, answers, driver_errors, operation
+from service.store.elections import Elections, was_too_slow
+from service.store.failures import driver_errors, operation
 from service.store.paging import CursorSigner, InvalidCursorError, after
 from service.store.projection import projection_of
 from service.store.query import DEFAULT_LIMIT, CountMode, ListQuery, Selection
@@ -119,11 +119,12 @@ class Repository:
     @asynccontextmanager
     async def _query(self, patterns: Sequence[str] = ()) -> AsyncGenerator[None]:
         """Time running out is the query's fault, if MongoDB still answers."""
+        election = Elections.of(self._collection).latest
         try:
             with driver_errors(patterns), pymongo.timeout(self._limits.query_seconds):
                 yield
         except DatabaseUnavailableError as error:
-            if isinstance(error.__cause__, TIMEOUTS) and await answers(self._collection.database):
+            if await was_too_slow(self._collection, error.__cause__, election):
                 raise QueryTooExpensiveError from error
             raise
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, cast
 
 import structlog
+from bson import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -14,8 +15,8 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from service.documents.batches import last_document
 from service.errors import DatabaseUnavailableError, QueryTooExpensiveError, SnapshotUnavailableError
-from service.store.elections import Elections
-from service.store.failures import TIMEOUTS, answers, driver_errors, translate
+from service.store.elections import Elections, was_too_slow
+from service.store.failures import driver_errors, translate
 from service.store.paging import after, sort_keys
 from service.store.query import Selection
 
@@ -51,6 +52,7 @@ async def read_batches(
     last: bytes | None = None
     progressed_at = time.monotonic()
     pause_seconds = FIRST_PAUSE_SECONDS
+    election = Elections.of(collection).latest
     with driver_errors(selection.patterns):
         async with _session(collection, session, is_snapshot=is_snapshot) as own_session:
             is_whole = False
@@ -71,7 +73,7 @@ async def read_batches(
                     is_whole = True
                 except PyMongoError as error:
                     if last is None:
-                        await _refuse(collection, error, is_snapshot=is_snapshot or session is not None)
+                        await _refuse(collection, error, election, is_snapshot=is_snapshot or session is not None)
                         raise
                     if not _is_passing(error) or time.monotonic() - progressed_at > RESUME_SECONDS:
                         raise
@@ -95,9 +97,11 @@ def _session(
     return Elections.of(collection).waiting(collection)
 
 
-async def _refuse(collection: AsyncCollection[dict[str, Any]], error: PyMongoError, *, is_snapshot: bool) -> None:
+async def _refuse(
+    collection: AsyncCollection[dict[str, Any]], error: PyMongoError, election: ObjectId | None, *, is_snapshot: bool
+) -> None:
     """Say what is wrong with a query that MongoDB did not even begin to answer, if the query is what is wrong."""
-    if isinstance(error, TIMEOUTS) and await answers(collection.database):
+    if await was_too_slow(collection, error, election):
         raise QueryTooExpensiveError from error
     if is_snapshot and isinstance(error, ConfigurationError | OperationFailure) and not _is_passing(error):
         raise SnapshotUnavailableError(f"MongoDB says: {error}") from error

@@ -15,6 +15,7 @@ from service.auth.accounts import Account
 from service.documents.item import Item
 from service.documents.user import User
 from service.errors import (
+    DatabaseUnavailableError,
     DuplicateValueError,
     NotFoundError,
     QueryTooExpensiveError,
@@ -22,6 +23,7 @@ from service.errors import (
     WriteConflictError,
 )
 from service.settings import Settings
+from service.store import elections
 from service.store import repository as repository_module
 from service.store.database import open_database
 from service.store.elections import Elections
@@ -221,6 +223,23 @@ async def test_a_query_that_runs_out_of_time_is_the_callers_fault(services: Serv
     hurried = Repository(users.document_type, Limits(query_seconds=0.05, operation_seconds=10), CursorSigner("x"))
 
     with pytest.raises(QueryTooExpensiveError):
+        await hurried.page(ListQuery(ENDLESS, limit=1, skip=0, cursor=None, count="none"))
+
+
+async def test_time_that_runs_out_in_an_election_is_nobodys_fault(
+    services: Services, users: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await users.load({"name": f"n{number}", "email": f"{number}@example.org"} for number in range(500))
+    hurried = Repository(users.document_type, Limits(query_seconds=0.05, operation_seconds=10), CursorSigner("x"))
+    known = Elections.of(User.get_pymongo_collection())
+
+    async def by_another(_database: object) -> bool:
+        monkeypatch.setattr(known, "_latest", ObjectId())
+        return True
+
+    monkeypatch.setattr(elections, "answers", by_another)
+
+    with pytest.raises(DatabaseUnavailableError):
         await hurried.page(ListQuery(ENDLESS, limit=1, skip=0, cursor=None, count="none"))
 
 
