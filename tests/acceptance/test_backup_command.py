@@ -115,6 +115,7 @@ def without_restore(documents: dict[str, list[bytes]]) -> dict[str, list[bytes]]
     return documents | {"audit": [event for event in documents["audit"] if bson.decode(event)["action"] != "restore"]}
 
 
+@pytest.mark.slow  # several commands
 def test_a_database_comes_back_to_the_last_bit_or_not_at_all_and_never_twice(databases: Databases) -> None:
     filled(databases)
     new = databases.client[databases.name("new")]

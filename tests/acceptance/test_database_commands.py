@@ -1,5 +1,6 @@
 """`dossier database …`, beside a running service."""
 
+import pytest
 from pymongo import MongoClient
 
 from tests.acceptance.process import Home, Service
@@ -10,6 +11,7 @@ def rows(output: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│\n").split("│")] for line in output.splitlines() if "│" in line]
 
 
+@pytest.mark.slow  # several commands
 def test_indexes_are_compared_created_and_never_dropped(service: Service, shared_home: Home) -> None:
     with MongoClient[dict[str, object]](shared_home.mongodb_uri) as client:
         users = client["dossier"]["users"]

@@ -394,6 +394,7 @@ def test_idle_workers_can_be_killed(home: Home, mongod: Mongod) -> None:
     assert not set(workers_of(service)) & set(workers)
 
 
+@pytest.mark.slow  # a service of its own
 def test_busy_workers_can_be_killed(home: Home, mongod: Mongod) -> None:
     service = home.start(**TWO_WORKERS)
     workers = workers_of(service)
@@ -411,6 +412,7 @@ def test_busy_workers_can_be_killed(home: Home, mongod: Mongod) -> None:
     assert not set(workers_of(service)) & set(workers)
 
 
+@pytest.mark.slow  # a service of its own
 def test_workers_that_always_die_fail_their_export_alone(home: Home, mongod: Mongod) -> None:
     service = home.start(**TWO_WORKERS)
     with Download(service, CSV, service.token()) as download, ThreadPoolExecutor(1) as client:

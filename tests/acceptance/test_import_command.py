@@ -243,6 +243,7 @@ def test_only_the_first_of_many_failed_rows_are_told_and_do_nothing_to_a_termina
     assert (place.home.directory / "failed.csv").read_text().count("\n") == 1001
 
 
+@pytest.mark.slow  # several commands
 def test_what_is_refused_is_one_line_and_leaves_no_trace(place: Place) -> None:
     good = place.write("good.csv", "name,email\nAda,ada@example.org\n")
     place.write("open.csv", 'name,email\nAda,"ada@example.org\n')

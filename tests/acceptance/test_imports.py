@@ -295,6 +295,7 @@ def test_a_file_whose_worker_was_killed_can_be_sent_again_to_the_others(home: Ho
     assert service.end() == 0
 
 
+@pytest.mark.slow  # a service of its own
 def test_a_service_that_may_wait_answers_before_it_ends(home: Home) -> None:
     service = home.start(shutdown_grace_seconds=60)
     with Sender(service) as sender:

@@ -33,6 +33,7 @@ def kids_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.pem"))
 
 
+@pytest.mark.slow  # several commands
 def test_a_key_is_made_listed_and_retired(home: Home) -> None:
     folder = home.directory / "deep" / "keys"
 

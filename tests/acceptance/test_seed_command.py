@@ -113,6 +113,7 @@ def test_items_refer_to_the_users_that_there_are(seeded: Seeded) -> None:
     assert "sku" in seeded.database["items"].index_information()
 
 
+@pytest.mark.slow  # several commands
 def test_what_is_there_already_is_refused_in_one_line_that_says_what_to_do(seeded: Seeded) -> None:
     seeded.seed("items", "20", "--start", "11")
 
@@ -153,6 +154,7 @@ def test_whoever_interrupts_it_sees_how_far_it_was(seeded: Seeded, sign: signal.
     seeded.seed("users", "10")
 
 
+@pytest.mark.slow  # a mongod of its own
 def test_it_brings_its_own_mongod_and_takes_it_away(home: Home) -> None:
     done = home.run("seed", "users", "10")
 
@@ -161,6 +163,7 @@ def test_it_brings_its_own_mongod_and_takes_it_away(home: Home) -> None:
     assert home.mongods == []
 
 
+@pytest.mark.slow  # several commands
 def test_a_template_needs_no_database_and_takes_the_place_of_what_was_there(home: Home) -> None:
     kept = home.directory / "users.csv"
     kept.write_text("what was there before")

@@ -85,6 +85,7 @@ def test_a_signal_is_heeded_while_the_database_says_nothing(home: Home) -> None:
     assert "Traceback" not in service.stderr
 
 
+@pytest.mark.slow  # two services
 def test_a_killed_service_leaves_a_mongod_that_the_next_start_finds_and_ends(home: Home) -> None:
     first = home.start()
     location = create_ada(first)
